@@ -1,0 +1,55 @@
+# `make help` lists what there is.
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(VENV)/.installed  ## Make .venv with everything that development needs
+
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	python3 -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements/bootstrap.txt
+	$(BIN)/uv pip sync --quiet --python $(PYTHON) requirements/bootstrap.txt requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(PYTHON) --no-deps --editable .
+	@touch $@
+
+.PHONY: requirements
+requirements: setup  ## Compile requirements/*.txt from pyproject.toml
+	for extra in operator gateway serving dev; do \
+	  $(BIN)/uv pip compile --quiet --no-emit-index-url --no-emit-find-links --generate-hashes --universal --python-version 3.11 \
+	    --custom-compile-command "make requirements" --extra $$extra -o requirements/$$extra.txt pyproject.toml; \
+	done
+	echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" | $(BIN)/uv pip compile --quiet --no-emit-index-url --no-emit-find-links --generate-hashes \
+	  --custom-compile-command "make requirements" -o requirements/bootstrap.txt -
+
+.PHONY: lint
+lint: setup  ## ruff, the layers, the lengths
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+.PHONY: type
+type: setup  ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: unit
+unit: setup  ## The pure layers, in seconds
+	$(BIN)/pytest tests/unit
+
+.PHONY: generate
+generate: setup  ## Write crds/ and docs/reference.md from the models
+	$(PYTHON) -m modelyard_operator.api.generate
+
+.PHONY: cluster-up
+cluster-up:  ## Start the one-node Kubernetes with KubeRay
+	hack/cluster up
+
+.PHONY: cluster-down
+cluster-down:  ## Stop it and leave nothing behind
+	hack/cluster down

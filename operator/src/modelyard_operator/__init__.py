@@ -1,0 +1,1 @@
+"""The control plane: it reconciles ModelServices into Ray Serve applications."""

@@ -1,0 +1,92 @@
+"""Conditions: what is true of an object, why, and what a person can do about it."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+
+from modelyard_operator.api.base import StatusModel
+
+
+class ConditionType(StrEnum):
+    """The conditions that every kind may carry."""
+
+    ACCEPTED = "Accepted"
+    """The spec is valid, its references resolve, and it fits."""
+    AVAILABLE = "Available"
+    """It serves now."""
+    PROGRESSING = "Progressing"
+    """It is on its way; the reason says what it waits for."""
+    DEGRADED = "Degraded"
+    """Something is wrong now."""
+    READY = "Ready"
+    """The summary, for `kubectl wait`."""
+
+
+class Reason(StrEnum):
+    """Every reason that a condition or an Event may carry; docs/troubleshooting.md explains each."""
+
+    # Accepted
+    ACCEPTED = "Accepted"
+    INVALID_SPEC = "InvalidSpec"
+    POOL_NOT_FOUND = "PoolNotFound"
+    NO_SHAPE_FITS = "NoShapeFits"
+    SERVING_CLUSTER_NOT_FOUND = "ServingClusterNotFound"
+    VOLUME_NOT_MOUNTED = "VolumeNotMounted"
+    NAME_CONFLICT = "NameConflict"
+    # Available and Ready
+    SERVING = "Serving"
+    SCALED_TO_ZERO = "ScaledToZero"
+    STOPPED = "Stopped"
+    SUSPENDED = "Suspended"
+    NOT_SERVING = "NotServing"
+    DELETING = "Deleting"
+    # Progressing
+    COMPLETE = "Complete"
+    WAITING_FOR_CLUSTER = "WaitingForCluster"
+    WAITING_FOR_WORKER = "WaitingForWorker"
+    PULLING_IMAGE = "PullingImage"
+    LOADING_MODEL = "LoadingModel"
+    PROVING = "Proving"
+    SWITCHING_TRAFFIC = "SwitchingTraffic"
+    DRAINING = "Draining"
+    SCALING = "Scaling"
+    FAILED = "Failed"
+    # Degraded
+    HEALTHY = "Healthy"
+    MODEL_NOT_FOUND = "ModelNotFound"
+    MODEL_INVALID = "ModelInvalid"
+    MODEL_TOO_LARGE = "ModelTooLarge"
+    ACCELERATOR_MISSING = "AcceleratorMissing"
+    OUT_OF_MEMORY = "OutOfMemory"
+    IMPORT_FAILED = "ImportFailed"
+    DEPLOY_FAILED = "DeployFailed"
+    PROOF_FAILED = "ProofFailed"
+    IMAGE_NOT_FOUND = "ImageNotFound"
+    NO_NODE_FITS = "NoNodeFits"
+    POD_FAILED = "PodFailed"
+    REPLICAS_UNHEALTHY = "ReplicasUnhealthy"
+    # ServingCluster
+    KUBERAY_ABSENT = "KubeRayAbsent"
+    KUBERAY_UNSUPPORTED = "KubeRayUnsupported"
+    HEAD_STARTING = "HeadStarting"
+    HEAD_GONE = "HeadGone"
+    SERVE_UNREACHABLE = "ServeUnreachable"
+    CONFIG_REFUSED = "ConfigRefused"
+    # AcceleratorPool
+    IN_USE = "InUse"
+    UNUSED = "Unused"
+
+
+MAX_MESSAGE = 1024
+
+
+class Condition(StatusModel):
+    """As metav1.Condition."""
+
+    type: ConditionType = Field(description="What the condition speaks of.")
+    status: str = Field(description="True, False or Unknown.", json_schema_extra={"enum": ["True", "False", "Unknown"]})
+    reason: str = Field(description="One word for the cause; docs/troubleshooting.md explains each.")
+    message: str = Field(default="", description="What is the matter and what to do, for a person.")
+    observed_generation: int = Field(default=0, description="The generation of the spec that this speaks of.")
+    last_transition_time: datetime | None = Field(default=None, description="When the status last changed.")

@@ -1,0 +1,94 @@
+"""The route document: what the operator publishes and every gateway applies.
+
+The document is whole and versioned by its content, so that an agent can apply it without knowing the one before,
+and "this gateway has it" is one comparison.
+"""
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+CONFIG_MAP = "modelyard-routes"
+CONFIG_MAP_KEY = "routes.json"
+STATUS_PORT = 8404
+"""Port of the agent: `GET /status` (`{"version": ...}`), `GET /healthz`, `GET /metrics`."""
+LISTEN_PORT = 8000
+"""Port on which the gateway answers applications."""
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Server(_Document):
+    """One Ray pod that answers on its Serve port."""
+
+    name: str = Field(description="The pod's name.")
+    address: str = Field(description="The pod's IP address.")
+    port: int = Field(default=8000, ge=1, le=65535)
+    backup: bool = Field(default=False, description="The Ray head: asked only when no worker can be.")
+
+
+class Backend(_Document):
+    """One RayCluster."""
+
+    name: str = Field(description="`<namespace>.<raycluster>`.")
+    servers: tuple[Server, ...] = ()
+
+
+class Route(_Document):
+    """A public path prefix and where it leads now."""
+
+    path: str = Field(pattern=r"^/[^/\s]+/[^/\s]+$", description="`/<namespace>/<name>`.")
+    backend: str = Field(description="Name of a backend of this document.")
+    prefix: str = Field(pattern=r"^/_r/\S+$", description="The active revision's prefix, put in place of `path`.")
+    timeout_s: int = Field(default=3600, ge=1, description="Seconds that a request may take.")
+
+
+class Refusal(_Document):
+    """A public path prefix that answers 503 and says why."""
+
+    path: str = Field(pattern=r"^/[^/\s]+/[^/\s]+$")
+    reason: str = Field(pattern=r"^[A-Z][A-Za-z]+$", description="The reason of the service's Ready condition.")
+    message: str
+
+
+class RouteDocument(_Document):
+    """All routes of a gateway."""
+
+    schema_version: Literal[1] = 1
+    backends: tuple[Backend, ...] = ()
+    routes: tuple[Route, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+    @property
+    def version(self) -> str:
+        """Sixteen hexadecimal digits of the SHA-256 of the canonical document."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """The document as it stands in the ConfigMap, its version first."""
+        return json.dumps({"version": self.version, **self.model_dump(mode="json")}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "RouteDocument":
+        """Parse and check what `to_json` wrote.
+
+        Raises:
+            ValueError: not JSON, not of this schema, or its version is not that of its content.
+        """
+        data = json.loads(text)
+        if not isinstance(data, dict):
+            raise ValueError("the route document is not a JSON object")
+        claimed = data.pop("version", None)
+        document = cls.model_validate(data)
+        if claimed != document.version:
+            raise ValueError(f"the route document says version {claimed} but its content has {document.version}")
+        known = {backend.name for backend in document.backends}
+        for route in document.routes:
+            if route.backend not in known:
+                raise ValueError(f"route {route.path} leads to backend {route.backend}, which is not in the document")
+        return document

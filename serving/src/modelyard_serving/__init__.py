@@ -1,0 +1,1 @@
+"""The data plane inside the replica: a typed contract, the generic Serve application, tasks on engines."""

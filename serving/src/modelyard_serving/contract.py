@@ -1,0 +1,85 @@
+"""The contract between the control plane and the replica.
+
+The operator (or local mode) fills a `ReplicaConfig`, Ray Serve carries it as `user_config`, the replica validates it
+and obeys. This module is the only one of `modelyard_serving` that the control plane imports: it imports neither torch
+nor Ray, and neither side knows the other's internals.
+"""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+IMPORT_PATH = "modelyard_serving.app:application"
+"""What Ray Serve imports for every model: one generic application."""
+
+DEPLOYMENT = "model"
+"""The name of the application's only deployment."""
+
+MODELS_ROOT = "/models"
+"""Where a ServingCluster mounts its model claims: the claim `models` appears as `/models/models`."""
+
+PROVE_PATH = "/-/prove"
+METRICS_PATH = "/-/metrics"
+
+REASON_MARK = "modelyard-reason="
+"""A replica that cannot start raises an error whose text carries `modelyard-reason=<FailureReason>: <message>`.
+
+Ray reports only the text of a failure; the mark lets the control plane read its kind without guessing."""
+
+
+class Task(StrEnum):
+    """What a model does; decides which endpoints the replica offers."""
+
+    TEXT_GENERATION = "text-generation"
+
+
+class FailureReason(StrEnum):
+    """Why a replica could not start, in the words of a condition's reason."""
+
+    MODEL_NOT_FOUND = "ModelNotFound"
+    MODEL_INVALID = "ModelInvalid"
+    MODEL_TOO_LARGE = "ModelTooLarge"
+    ACCELERATOR_MISSING = "AcceleratorMissing"
+
+
+class _Contract(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelConfig(_Contract):
+    """Which model the replica loads."""
+
+    uri: str = Field(description="The source as the user wrote it; for messages only.")
+    path: str = Field(description="The folder with the model's files, as the replica sees it.")
+    task: Task | None = Field(default=None, description="None: the model's own files decide.")
+
+
+class EngineConfig(_Contract):
+    """How much work the replica takes on at once."""
+
+    max_running: int = Field(default=8, ge=1, description="Requests that the engine works on at the same time.")
+    max_queued: int = Field(default=64, ge=0, description="Requests that wait; one more is answered with 429.")
+
+
+class ReplicaConfig(_Contract):
+    """Everything that a replica needs to know."""
+
+    service: str = Field(description="`<namespace>/<name>`: the model's id in every API.")
+    revision: str = Field(description="Eight hexadecimal digits that name the resolved spec.")
+    model: ModelConfig
+    engine: EngineConfig = EngineConfig()
+    device: Literal["cpu", "cuda"] = "cpu"
+    memory_bytes: int | None = Field(
+        default=None, gt=0, description="Memory of the replica's pod in bytes; None: not limited (local mode)."
+    )
+    request_timeout_s: float = Field(default=3600.0, gt=0, description="Seconds after which a request is ended.")
+
+    def as_user_config(self) -> dict[str, Any]:
+        """The plain form that Ray Serve carries."""
+        return self.model_dump(mode="json")
+
+
+def failure_text(reason: FailureReason, message: str) -> str:
+    """The text of an error that tells the control plane `reason` and the user `message`."""
+    return f"{REASON_MARK}{reason.value}: {message}"
