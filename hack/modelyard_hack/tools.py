@@ -1,0 +1,152 @@
+"""Programs built from pinned Go modules, cached by version and by the hash of what they are built from.
+
+Each folder of `hack/tools` is a Go module of its own, so that the tools' dependencies never meet.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelyard_hack.layout import REPOSITORY, cache_folder
+from modelyard_hack.step import StepFailed, run, step
+
+MODULES = REPOSITORY / "hack" / "tools"
+KUBERAY_MODULE = "github.com/ray-project/kuberay/ray-operator"
+# Bump when flags change: it is part of the cache key. CGO is off so that the programs run in empty images.
+BUILD_RECIPE = "1 CGO_ENABLED=0 -trimpath -s -w"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program: its name, the folder below hack/tools that pins it, the Go module and the package to build."""
+
+    name: str
+    folder: str
+    module: str
+    package: str = ""
+
+    @property
+    def import_path(self) -> str:
+        return f"{self.module}/{self.package}" if self.package else self.module
+
+
+def _kubernetes(name: str) -> Tool:
+    return Tool(name, "kubernetes", "k8s.io/kubernetes", f"cmd/{name}")
+
+
+CONTROL_PLANE = (
+    Tool("etcd", "etcd", "go.etcd.io/etcd/server/v3"),
+    _kubernetes("kube-apiserver"),
+    _kubernetes("kubectl"),
+)
+TOOLS = (
+    *CONTROL_PLANE,
+    _kubernetes("kube-controller-manager"),
+    _kubernetes("kube-scheduler"),
+    _kubernetes("kubelet"),
+    _kubernetes("kube-proxy"),
+    Tool("coredns", "coredns", "github.com/coredns/coredns"),
+    Tool("kuberay-operator", "kuberay", KUBERAY_MODULE),
+    Tool("helm", "helm", "helm.sh/helm/v3", "cmd/helm"),
+)
+BY_NAME = {tool.name: tool for tool in TOOLS}
+
+
+def tools_folder() -> Path:
+    return cache_folder() / "tools"
+
+
+def bin_folder() -> Path:
+    """A folder with a link to every tool that was built, for PATH."""
+    return tools_folder() / "bin"
+
+
+def required_version(go_mod: str, module: str) -> str:
+    """The version that a go.mod text requires of `module`; StepFailed when it requires none."""
+    found = re.search(rf"^(?:require)?\s*{re.escape(module)} (v\S+)", go_mod, re.MULTILINE)
+    if found is None:
+        raise StepFailed(f"go.mod requires no {module}", remedy="run `go get -tool` in its folder of hack/tools")
+    return found.group(1)
+
+
+def linker_flags(tool: Tool, version: str) -> str:
+    """Kubernetes reports its version only when the linker is told it."""
+    if tool.module != "k8s.io/kubernetes":
+        return "-s -w"
+    major, minor = version.lstrip("v").split(".")[:2]
+    values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
+    return " ".join(["-s -w", *(f"-X k8s.io/component-base/version.{key}={value}"
+                                for key, value in values.items())])
+
+
+def tool_version(tool: Tool) -> str:
+    return required_version((MODULES / tool.folder / "go.mod").read_text(), tool.module)
+
+
+def cached_folder(tool: Tool) -> Path:
+    """Where the builds of this tool's module are kept; changes with its version, go.mod, go.sum and flags."""
+    digest = hashlib.sha256(BUILD_RECIPE.encode())
+    for name in ("go.mod", "go.sum"):
+        digest.update((MODULES / tool.folder / name).read_bytes())
+    return tools_folder() / f"{tool.folder}-{tool_version(tool)}-{digest.hexdigest()[:12]}"
+
+
+def tool_path(name: str) -> str:
+    """The built program; StepFailed when it was not built yet."""
+    path = cached_folder(BY_NAME[name]) / name
+    if not path.exists():
+        raise StepFailed(f"{name} is not built", remedy="run `hack/cluster tools`")
+    return str(path)
+
+
+@contextmanager
+def exclusive(name: str) -> Iterator[None]:
+    """Hold the lock `name`: two commands may not build or change the same thing at once."""
+    folder = cache_folder() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def ensure_tools(tools: Sequence[Tool] = TOOLS) -> None:
+    """Build what is missing, one after the other (each build uses all cores), and link it into `bin_folder`."""
+    with exclusive("tools"):
+        for tool in tools:
+            target = cached_folder(tool) / tool.name
+            if not target.exists():
+                _build(tool, target)
+            link = bin_folder() / tool.name
+            if not link.is_symlink() or link.readlink() != target:
+                bin_folder().mkdir(parents=True, exist_ok=True)
+                link.unlink(missing_ok=True)
+                link.symlink_to(target)
+
+
+def _build(tool: Tool, target: Path) -> None:
+    if shutil.which("go") is None:
+        raise StepFailed("the Go toolchain is not installed",
+                         remedy="install Go 1.26 or newer and put `go` on PATH")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    version, partial = tool_version(tool), target.with_suffix(".partial")
+    log = target.with_suffix(".build.log")
+    with step(f"build {tool.name} {version}", log=log, remedy="`go env GOPROXY` must reach a module proxy"):
+        run(["go", "build", "-trimpath", "-ldflags", linker_flags(tool, version), "-o", str(partial),
+             tool.import_path], cwd=MODULES / tool.folder, env={**os.environ, "CGO_ENABLED": "0"}, log=log)
+        partial.rename(target)
+
+
+def module_sources(tool: Tool) -> Path:
+    """The folder of the module cache that holds the module's files (downloaded when missing)."""
+    text = run(["go", "mod", "download", "-json", f"{tool.module}@{tool_version(tool)}"],
+               cwd=MODULES / tool.folder)
+    return Path(json.loads(text)["Dir"])
