@@ -1,25 +1,53 @@
 """What all the models of the API share."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, StringConstraints, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
+
+from modelyard_operator.api.rule import VALIDATIONS, Rule
 
 GROUP = "modelyard.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+MAX_NAME = 40
+"""Longest name of our kinds: leaves room for a revision, a group and KubeRay's own suffixes in 63 characters."""
+Name = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=MAX_NAME)]
 
 
-class ApiModel(BaseModel):
-    """A frozen model with camelCase names on the wire; unknown fields are refused."""
+class RuledModel(BaseModel):
+    """A frozen model with camelCase names on the wire that holds its `RULES`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
+    RULES: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="after")
+    def _hold_rules(self) -> Self:
+        for rule in self.RULES:
+            rule.check(self)
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        document = handler.resolve_ref_schema(handler(schema))
+        if cls.RULES:
+            document[VALIDATIONS] = [rule.validation() for rule in cls.RULES]
+        return document
 
 
-class StatusModel(BaseModel):
-    """As `ApiModel`, but tolerant: a newer operator may have written more than this one knows."""
+class ApiModel(RuledModel):
+    """Part of a spec: unknown fields are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid")
+
+
+class StatusModel(RuledModel):
+    """Part of what others write too: a newer operator may have written more than this one knows."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 class ObjectMeta(StatusModel):
@@ -33,3 +61,10 @@ class ObjectMeta(StatusModel):
     creation_timestamp: str | None = None
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+
+
+def name_rule(*, first_letter: bool = False) -> Rule:
+    """The rule for `metadata.name` of a kind; `first_letter` where a Service is named after it."""
+    first, words = ("[a-z]", "beginning with a letter") if first_letter else ("[a-z0-9]", "no dots")
+    pattern = Rule.compile(f"{first}([-a-z0-9]*[a-z0-9])?")
+    raise NotImplementedError

@@ -1,0 +1,1 @@
+"""The way to the gateways: what each one has applied."""

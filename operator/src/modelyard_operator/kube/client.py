@@ -1,0 +1,62 @@
+"""What the operator asks of a Kubernetes API server."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as plain data."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of object and how to address it."""
+
+    api_version: str
+    kind: str
+    plural: str
+    namespaced: bool = True
+
+
+MODEL_SERVICE = Kind("modelyard.dev/v1alpha1", "ModelService", "modelservices")
+SERVING_CLUSTER = Kind("modelyard.dev/v1alpha1", "ServingCluster", "servingclusters")
+ACCELERATOR_POOL = Kind("modelyard.dev/v1alpha1", "AcceleratorPool", "acceleratorpools", namespaced=False)
+CONTROLLER_REVISION = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
+RAY_CLUSTER = Kind("ray.io/v1", "RayCluster", "rayclusters")
+POD = Kind("v1", "Pod", "pods")
+NODE = Kind("v1", "Node", "nodes", namespaced=False)
+SECRET = Kind("v1", "Secret", "secrets")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
+EVENT = Kind("v1", "Event", "events")
+CRD = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
+
+
+class KubeClient(Protocol):
+    """Reads, server-side apply and deletion; every method raises `kube.errors.KubeError` subclasses."""
+
+    async def get(self, kind: Kind, name: str, *, namespace: str | None = None) -> Manifest | None:
+        """The object, or None where there is none."""
+
+    async def list(
+        self, kind: Kind, *, namespace: str | None = None, labels: str | None = None
+    ) -> Sequence[Manifest]:
+        """Every object that matches, all pages of one consistent LIST, or an error: never a part.
+
+        Namespace None lists all namespaces. Items carry apiVersion and kind.
+        """
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Server-side apply by the operator's field manager, with force; gives what the server then holds.
+
+        A manifest with metadata.resourceVersion is refused with `Conflict` when the object has moved on.
+        """
+
+    async def apply_status(self, manifest: Manifest) -> Manifest:
+        """Server-side apply of the status subresource; `manifest` carries apiVersion, kind, name and status only."""
+
+    async def delete(self, kind: Kind, name: str, *, namespace: str | None = None, uid: str | None = None) -> bool:
+        """Delete in the background; False where there was none (or, with `uid`, another object has the name)."""
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Create, for Events; `AlreadyExists` where the name is taken."""
