@@ -1,0 +1,1 @@
+"""Prepares the models that tests and the demo serve, from what package registries carry."""
