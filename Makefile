@@ -53,3 +53,7 @@ cluster-up:  ## Start the one-node Kubernetes with KubeRay
 .PHONY: cluster-down
 cluster-down:  ## Stop it and leave nothing behind
 	hack/cluster down
+
+.PHONY: models
+models: setup  ## Prepare SmolLM2-135M-Instruct and a small GPT-2 in the cache
+	PYTHONPATH=hack $(PYTHON) -m models
