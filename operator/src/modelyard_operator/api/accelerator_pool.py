@@ -1,25 +1,56 @@
 """AcceleratorPool: a pool of nodes that worker pods are placed on."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from modelyard_operator.api.base import DNS_LABEL, ApiModel, ObjectMeta, StatusModel
-from modelyard_operator.api.conditions import Condition
-from modelyard_operator.api.quantity import QUANTITY_PATTERN
+from modelyard_operator.api.base import DNS_LABEL, ApiModel, ObjectMeta, StatusModel, name_rule
+from modelyard_operator.api.conditions import Conditions
+from modelyard_operator.api.quantity import Cpu, Memory
+from modelyard_operator.api.rule import Rule, Unique, matching
 
-Quantity = Annotated[str, StringConstraints(pattern=QUANTITY_PATTERN, max_length=32)]
-Name = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=40)]
+LabelValue = Annotated[
+    str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)
+]
+TaintKey = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$", max_length=317)
+]
+ResourceName = Annotated[
+    str,
+    StringConstraints(max_length=100),
+    matching(
+        r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?",
+        "must be an extended resource with its domain, for example nvidia.com/gpu",
+    ),
+]
 
 
 class Toleration(ApiModel):
     """As in a pod: lets workers onto nodes with a matching taint."""
 
-    key: str | None = Field(default=None, description="The taint's key; leave out with operator Exists to match all.")
-    operator: Literal["Exists", "Equal"] = Field(default="Equal", description="Equal compares the value too.")
-    value: str | None = Field(default=None, description="The taint's value, with operator Equal.")
+    key: TaintKey | None = Field(
+        default=None, description="The taint's key; leave out with operator Exists to match every taint."
+    )
+    operator: Literal["Exists", "Equal"] = Field(
+        default="Equal", description="Equal compares the taint's value too; Exists takes any value."
+    )
+    value: LabelValue | None = Field(default=None, description="The taint's value, with operator Equal.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        default=None, description="The taint's effect; leave out to match all."
+        default=None, description="The taint's effect; leave out to match all effects."
+    )
+
+    RULES: ClassVar = (
+        Rule(
+            cel="!(has(self.operator) && self.operator == 'Exists' && has(self.value))",
+            holds=lambda toleration: toleration.operator != "Exists" or toleration.value is None,
+            field=".value",
+            message="value of a toleration has no meaning with operator Exists: remove it, or use Equal",
+        ),
+        Rule(
+            cel="has(self.key) || (has(self.operator) && self.operator == 'Exists')",
+            holds=lambda toleration: toleration.key is not None or toleration.operator == "Exists",
+            message="key of a toleration is needed with operator Equal: set key, or use operator Exists",
+        ),
     )
 
 
@@ -29,9 +60,15 @@ class WorkerShape(ApiModel):
     name: Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=20)] = Field(
         description="Short name of the shape, for example small or 1xl4."
     )
-    cpu: Quantity = Field(description="CPU that a worker requests, for example 2 or 500m.")
-    memory: Quantity = Field(description="Memory of a worker, request and limit, for example 4Gi.")
-    accelerators: int = Field(default=0, ge=0, le=16, description="Accelerators of a worker; 0 in a pool of CPUs.")
+    cpu: Cpu = Field(description="CPU that a worker requests, for example 2 or 500m.")
+    memory: Memory = Field(description="Memory of a worker, request and limit, for example 4Gi.")
+    accelerators: int = Field(
+        default=0,
+        ge=0,
+        le=16,
+        strict=True,
+        description="Accelerators of a worker, at least 1 with device cuda; none with device cpu.",
+    )
 
 
 class AcceleratorPoolSpec(ApiModel):
@@ -40,24 +77,64 @@ class AcceleratorPoolSpec(ApiModel):
     device: Literal["cpu", "cuda"] = Field(
         description="What torch computes on. A replica in a pool of cuda that finds no GPU fails and says so."
     )
-    resource_name: Annotated[str, StringConstraints(max_length=100)] | None = Field(
-        default=None, description="The accelerator's extended resource, for example nvidia.com/gpu."
+    resource_name: ResourceName | None = Field(
+        default=None,
+        description="The accelerator's extended resource, for example nvidia.com/gpu; for device cuda.",
     )
-    node_selector: dict[str, str] = Field(default={}, description="Labels that a node of this pool has.")
-    tolerations: tuple[Toleration, ...] = Field(default=(), max_length=16, description="Taints that workers accept.")
-    shapes: tuple[WorkerShape, ...] = Field(
+    node_selector: dict[str, LabelValue] = Field(
+        default={},
+        max_length=16,
+        description="Labels that a node of this pool has; every node where left out.",
+    )
+    tolerations: tuple[Toleration, ...] = Field(
+        default=(), max_length=16, description="Taints of the pool's nodes that its workers accept."
+    )
+    shapes: Annotated[tuple[WorkerShape, ...], Unique("name")] = Field(
         min_length=1, max_length=16, description="The sizes of worker that this pool offers."
     )
     max_workers: int = Field(
-        default=10, ge=1, le=1000, description="Most workers of one group (shape and image) in one ServingCluster."
+        default=10,
+        ge=1,
+        le=1000,
+        strict=True,
+        description="Most workers of one group (shape and image) in one ServingCluster.",
+    )
+
+    RULES: ClassVar = (
+        Rule(
+            cel="self.device == 'cpu' || has(self.resourceName)",
+            holds=lambda spec: spec.device == "cpu" or spec.resource_name is not None,
+            field=".resourceName",
+            message="spec.resourceName is needed with device cuda: set it, for example to nvidia.com/gpu",
+        ),
+        Rule(
+            cel="self.device != 'cpu' || !has(self.resourceName)",
+            holds=lambda spec: spec.device != "cpu" or spec.resource_name is None,
+            field=".resourceName",
+            message="spec.resourceName has no meaning with device cpu: leave it out, or set device to cuda",
+        ),
+        Rule(
+            cel="self.device == 'cpu' || self.shapes.all(s, has(s.accelerators) && s.accelerators > 0)",
+            holds=lambda spec: spec.device == "cpu" or all(shape.accelerators > 0 for shape in spec.shapes),
+            field=".shapes",
+            message="spec.shapes of a pool with device cuda must each have accelerators of at least 1",
+        ),
+        Rule(
+            cel="self.device != 'cpu' || self.shapes.all(s, !has(s.accelerators) || s.accelerators == 0)",
+            holds=lambda spec: spec.device != "cpu" or all(shape.accelerators == 0 for shape in spec.shapes),
+            field=".shapes",
+            message="spec.shapes of a pool with device cpu have no accelerators: remove them, or use cuda",
+        ),
     )
 
 
 class AcceleratorPoolStatus(StatusModel):
     """What the operator sees of the pool."""
 
-    observed_generation: int | None = Field(default=None, description="The generation that this status speaks of.")
-    conditions: tuple[Condition, ...] = Field(default=(), description="Accepted and Ready.")
+    observed_generation: int | None = Field(
+        default=None, description="The generation that this status speaks of."
+    )
+    conditions: Conditions = Field(default=(), description="Accepted and Ready.")
     nodes: int | None = Field(default=None, description="Nodes that match the selector now.")
     services: int | None = Field(default=None, description="ModelServices that use the pool.")
 
@@ -66,5 +143,10 @@ class AcceleratorPool(StatusModel):
     """A pool of nodes, with the sizes of worker that fit them; the chart brings one named cpu."""
 
     metadata: ObjectMeta
-    spec: AcceleratorPoolSpec
-    status: AcceleratorPoolStatus = AcceleratorPoolStatus()
+    spec: AcceleratorPoolSpec = Field(description="What the nodes are like and which workers fit them.")
+    status: AcceleratorPoolStatus = Field(
+        default=AcceleratorPoolStatus(),
+        description="What the operator sees of the pool; written by the operator alone.",
+    )
+
+    RULES: ClassVar = (name_rule("an AcceleratorPool"),)

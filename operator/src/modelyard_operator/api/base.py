@@ -1,10 +1,18 @@
 """What all the models of the API share."""
 
+import re
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, ErrorDetails
 
 from modelyard_operator.api.rule import VALIDATIONS, Rule
 
@@ -14,7 +22,7 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 MAX_NAME = 40
-"""Longest name of our kinds: leaves room for a revision, a group and KubeRay's own suffixes in 63 characters."""
+"""Longest name of our kinds: leaves room for KubeRay's and our own suffixes in 63 characters."""
 Name = Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=MAX_NAME)]
 
 
@@ -31,10 +39,12 @@ class RuledModel(BaseModel):
         return self
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        document = handler.resolve_ref_schema(handler(schema))
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        document = handler(schema)
         if cls.RULES:
-            document[VALIDATIONS] = [rule.validation() for rule in cls.RULES]
+            handler.resolve_ref_schema(document)[VALIDATIONS] = [rule.validation() for rule in cls.RULES]
         return document
 
 
@@ -63,8 +73,24 @@ class ObjectMeta(StatusModel):
     annotations: dict[str, str] = {}
 
 
-def name_rule(*, first_letter: bool = False) -> Rule:
-    """The rule for `metadata.name` of a kind; `first_letter` where a Service is named after it."""
-    first, words = ("[a-z]", "beginning with a letter") if first_letter else ("[a-z0-9]", "no dots")
-    pattern = Rule.compile(f"{first}([-a-z0-9]*[a-z0-9])?")
-    raise NotImplementedError
+def name_rule(kind: str, *, begins_with_letter: bool = False) -> Rule:
+    """The rule for `metadata.name`; a letter comes first where KubeRay names Services after it."""
+    first, words = ("[a-z]", ", beginning with a letter") if begins_with_letter else ("[a-z0-9]", "")
+    pattern = re.compile(f"{first}([-a-z0-9]{{0,{MAX_NAME - 2}}}[a-z0-9])?")
+    return Rule(
+        cel=f"self.metadata.name.matches(r'^{pattern.pattern}$')",
+        holds=lambda item: pattern.fullmatch(item.metadata.name) is not None,
+        field=".metadata.name",
+        message=f"metadata.name of {kind} must be at most {MAX_NAME} lower case letters, digits and "
+        f"inner hyphens{words}",
+    )
+
+
+def explain(error: ValidationError) -> str:
+    """What is wrong, one `field: message` after another, with the names that stand in the manifest."""
+    return "; ".join(f"{_path(one)}: {one['msg']}".removeprefix(": ") for one in error.errors())
+
+
+def _path(one: ErrorDetails) -> str:
+    parts = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in one["loc"])
+    return f"{parts}{one.get('ctx', {}).get('field', '')}".removeprefix(".")

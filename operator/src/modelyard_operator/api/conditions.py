@@ -2,10 +2,12 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
 from modelyard_operator.api.base import StatusModel
+from modelyard_operator.api.rule import Unique
 
 
 class ConditionType(StrEnum):
@@ -85,8 +87,14 @@ class Condition(StatusModel):
     """As metav1.Condition."""
 
     type: ConditionType = Field(description="What the condition speaks of.")
-    status: str = Field(description="True, False or Unknown.", json_schema_extra={"enum": ["True", "False", "Unknown"]})
+    status: str = Field(
+        description="True, False or Unknown.", json_schema_extra={"enum": ["True", "False", "Unknown"]}
+    )
     reason: str = Field(description="One word for the cause; docs/troubleshooting.md explains each.")
     message: str = Field(default="", description="What is the matter and what to do, for a person.")
     observed_generation: int = Field(default=0, description="The generation of the spec that this speaks of.")
     last_transition_time: datetime | None = Field(default=None, description="When the status last changed.")
+
+
+Conditions = Annotated[tuple[Condition, ...], Unique("type")]
+"""The conditions of an object, one of each type."""

@@ -1,24 +1,43 @@
 """ModelService: one served model."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, Strict, StringConstraints
 
-from modelyard_operator.api.accelerator_pool import Name, Quantity
-from modelyard_operator.api.base import DNS_LABEL, ApiModel, ObjectMeta, StatusModel
-from modelyard_operator.api.conditions import Condition
-from modelyard_operator.api.quantity import DURATION_PATTERN
+from modelyard_operator.api.base import DNS_LABEL, ApiModel, Name, ObjectMeta, StatusModel, name_rule
+from modelyard_operator.api.conditions import Conditions
+from modelyard_operator.api.quantity import Cpu, Memory, duration_between
+from modelyard_operator.api.rule import Rule, Unique, matching
 
-SOURCE_PATTERN = r"^pvc://[a-z0-9]([-a-z0-9]*[a-z0-9])?(/[A-Za-z0-9][A-Za-z0-9._-]*)+$"
-Duration = Annotated[str, StringConstraints(pattern=DURATION_PATTERN, max_length=32)]
+SourceUri = Annotated[
+    str,
+    StringConstraints(max_length=512),
+    matching(
+        r"pvc://[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?(/[A-Za-z0-9][A-Za-z0-9._-]*)+",
+        "must be pvc://<claim>/<folder>, for example pvc://models/smollm2: a claim that the ServingCluster "
+        "mounts, and the folder on it without . or .. and without a slash at the end",
+    ),
+]
+RequestTimeout = Annotated[str, StringConstraints(max_length=32), duration_between("1s", "24h")]
+Delay = Annotated[str, StringConstraints(max_length=32), duration_between("0s", "24h")]
+AcceleratorCount = Annotated[
+    int,
+    Strict(),
+    Rule(
+        cel="self == 1",
+        holds=lambda count: count == 1,
+        message="must be 1 or left out: tensor parallelism over several accelerators is not offered yet",
+    ),
+]
 
 
 class ModelSource(ApiModel):
     """Where the model's files are."""
 
-    uri: Annotated[str, StringConstraints(pattern=SOURCE_PATTERN, max_length=512)] = Field(
-        description="pvc://<claim>/<folder>: a folder on a claim that the ServingCluster mounts (spec.runtime.volumes)."
+    uri: SourceUri = Field(
+        description="pvc://<claim>/<folder>: a folder on a claim that the ServingCluster mounts "
+        "(spec.runtime.volumes). In local mode --volume <claim>=<directory> stands in for the claim."
     )
 
 
@@ -44,28 +63,46 @@ class Accelerator(ApiModel):
     """Which nodes the model runs on."""
 
     pool: Name = Field(default="cpu", description="Name of an AcceleratorPool.")
-    count: int | None = Field(
-        default=None, ge=1, le=1, description="Accelerators for each replica. More than 1 needs tensor parallelism, not offered yet."
+    count: AcceleratorCount | None = Field(
+        default=None,
+        description="Accelerators for each replica in a pool that has them: 1, and 1 where left out.",
     )
 
 
 class Resources(ApiModel):
     """What each replica needs; picks the smallest worker shape of the pool that fits."""
 
-    cpu: Quantity | None = Field(default=None, description="CPU, for example 2 or 500m.")
-    memory: Quantity | None = Field(default=None, description="Memory, for example 2Gi.")
+    cpu: Cpu | None = Field(default=None, description="CPU, for example 2 or 500m.")
+    memory: Memory | None = Field(default=None, description="Memory, for example 2Gi.")
 
 
 class Autoscaling(ApiModel):
     """Replicas by load."""
 
-    min_replicas: int = Field(default=1, ge=0, le=1000, description="Fewest replicas; 0 lets an idle service go.")
-    max_replicas: int = Field(ge=1, le=1000, description="Most replicas.")
-    target_ongoing_requests: int = Field(
-        default=8, ge=1, le=1000, description="Requests at once for each replica that the autoscaler aims at."
+    min_replicas: int = Field(
+        default=1, ge=0, le=1000, strict=True, description="Fewest replicas; 0 lets an idle service go."
     )
-    upscale_delay: Duration = Field(default="5s", description="How long the load must last before replicas are added.")
-    downscale_delay: Duration = Field(default="5m", description="How long it must be gone before replicas go.")
+    max_replicas: int = Field(ge=1, le=1000, strict=True, description="Most replicas.")
+    target_ongoing_requests: int = Field(
+        default=8,
+        ge=1,
+        le=1000,
+        strict=True,
+        description="Requests at once for each replica that the autoscaler aims at.",
+    )
+    upscale_delay: Delay = Field(
+        default="5s", description="How long the load must last before replicas are added."
+    )
+    downscale_delay: Delay = Field(default="5m", description="How long it must be gone before replicas go.")
+
+    RULES: ClassVar = (
+        Rule(
+            cel="!has(self.minReplicas) || self.minReplicas <= self.maxReplicas",
+            holds=lambda scaling: scaling.min_replicas <= scaling.max_replicas,
+            field=".minReplicas",
+            message="spec.autoscaling.minReplicas must not be above maxReplicas: lower it or raise that",
+        ),
+    )
 
 
 class ModelServiceSpec(ApiModel):
@@ -78,13 +115,32 @@ class ModelServiceSpec(ApiModel):
     accelerator: Accelerator = Field(default=Accelerator(), description="Which nodes the model runs on.")
     resources: Resources = Field(default=Resources(), description="What each replica needs.")
     replicas: int | None = Field(
-        default=None, ge=0, le=1000,
-        description="A fixed number of replicas; one where neither this nor autoscaling is set. 0 stops the service.",
-    )  # fmt: skip
-    autoscaling: Autoscaling | None = Field(default=None, description="Replicas by load, instead of replicas.")
-    suspend: bool = Field(default=False, description="Stop the service and answer 503, without forgetting anything.")
-    request_timeout: Duration = Field(
-        default="1h", description="Longest time that a request may take, and that a replica may take to finish them; at most 24h."
+        default=None,
+        ge=0,
+        le=1000,
+        strict=True,
+        description="A fixed number of replicas, one where autoscaling is not set either; 0 stops it.",
+    )
+    autoscaling: Autoscaling | None = Field(
+        default=None, description="Replicas by load, instead of replicas."
+    )
+    suspend: bool = Field(
+        default=False,
+        strict=True,
+        description="Stop the service and answer 503, without forgetting anything.",
+    )
+    request_timeout: RequestTimeout = Field(
+        default="1h",
+        description="Longest time that a request may take, and a replica to finish its last ones; 1s to 24h.",
+    )
+
+    RULES: ClassVar = (
+        Rule(
+            cel="!(has(self.replicas) && has(self.autoscaling))",
+            holds=lambda spec: spec.replicas is None or spec.autoscaling is None,
+            field=".replicas",
+            message="spec.replicas and spec.autoscaling exclude each other: keep one of them",
+        ),
     )
 
 
@@ -102,8 +158,12 @@ class ColdStart(StatusModel):
 
     revision: str = Field(description="The revision that was started.")
     scheduling: float | None = Field(default=None, description="From the worker pod's creation to its node.")
-    image: float | None = Field(default=None, description="From the node to a running container: pulling and starting.")
-    ray_join: float | None = Field(default=None, description="From the running container to a replica process.")
+    image: float | None = Field(
+        default=None, description="From the node to a running container: pulling and starting."
+    )
+    ray_join: float | None = Field(
+        default=None, description="From the running container to a replica process."
+    )
     imports: float | None = Field(default=None, description="The replica's own imports.")
     load: float | None = Field(default=None, description="Reading the weights.")
     warmup: float | None = Field(default=None, description="The engine's warm-up.")
@@ -114,16 +174,24 @@ class ColdStart(StatusModel):
 class ModelServiceStatus(StatusModel):
     """What the operator sees of the service."""
 
-    observed_generation: int | None = Field(default=None, description="The generation that this status speaks of.")
-    conditions: tuple[Condition, ...] = Field(default=(), description="Accepted, Available, Progressing, Degraded, Ready.")
+    observed_generation: int | None = Field(
+        default=None, description="The generation that this status speaks of."
+    )
+    conditions: Conditions = Field(
+        default=(), description="Accepted, Available, Progressing, Degraded, Ready."
+    )
     url: str | None = Field(default=None, description="Where the service answers inside the cluster.")
     serving_cluster: str | None = Field(default=None, description="<namespace>/<name> of the ServingCluster.")
     worker_shape: str | None = Field(default=None, description="<pool>/<shape> of the workers.")
     active_revision: str | None = Field(default=None, description="The revision that takes the requests.")
-    revisions: tuple[RevisionStatus, ...] = Field(default=(), description="The revisions that run.")
+    revisions: Annotated[tuple[RevisionStatus, ...], Unique("name")] = Field(
+        default=(), description="The revisions that run."
+    )
     replicas: int = Field(default=0, description="Replicas that serve, for the scale subresource.")
     desired_replicas: int = Field(default=0, description="Replicas that there should be.")
-    selector: str | None = Field(default=None, description="Label selector of the revisions, for the scale subresource.")
+    selector: str | None = Field(
+        default=None, description="Label selector of the revisions, for the scale subresource."
+    )
     cold_start: ColdStart | None = Field(default=None, description="Where the last start spent its time.")
     last_change: datetime | None = Field(default=None, description="When the active revision last changed.")
 
@@ -132,5 +200,10 @@ class ModelService(StatusModel):
     """One served model: its source, its scaling, its rollout."""
 
     metadata: ObjectMeta
-    spec: ModelServiceSpec
-    status: ModelServiceStatus = ModelServiceStatus()
+    spec: ModelServiceSpec = Field(description="What to serve, where, and how many of it.")
+    status: ModelServiceStatus = Field(
+        default=ModelServiceStatus(),
+        description="What the operator sees of the service; written by the operator alone.",
+    )
+
+    RULES: ClassVar = (name_rule("a ModelService"),)

@@ -31,7 +31,7 @@ class Rule:
     def check(self, value: Any) -> Any:
         """`value` itself, or an error with the rule's message."""
         if not self.holds(value):
-            raise PydanticCustomError("rule", "{message}", {"message": self.message})
+            raise PydanticCustomError("rule", "{message}", {"message": self.message, "field": self.field})
         return value
 
     def validation(self) -> dict[str, str]:
@@ -42,7 +42,9 @@ class Rule:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         document = handler(schema)
         return document | {VALIDATIONS: [*document.get(VALIDATIONS, []), self.validation()]}
 
@@ -55,7 +57,7 @@ def matching(pattern: str, message: str) -> Rule:
 
 @dataclass(frozen=True)
 class Unique:
-    """Metadata of a list whose items differ in `key` (or in themselves); server-side apply merges it by that."""
+    """Metadata of a list whose items differ in `key` (or in themselves); apply merges it by that."""
 
     key: str = ""
 
@@ -72,7 +74,9 @@ class Unique:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         if not self.key:
             return handler(schema) | {"x-kubernetes-list-type": "set"}
         return handler(schema) | {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [self.key]}

@@ -1,29 +1,58 @@
 """ServingCluster: Ray capacity that many ModelServices share."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, StringConstraints
 
-from modelyard_operator.api.accelerator_pool import Name, Quantity
-from modelyard_operator.api.base import DNS_LABEL, ApiModel, ObjectMeta, StatusModel
-from modelyard_operator.api.conditions import Condition
+from modelyard_operator.api.base import DNS_LABEL, ApiModel, ObjectMeta, StatusModel, name_rule
+from modelyard_operator.api.conditions import Conditions
+from modelyard_operator.api.quantity import Cpu, Memory
+from modelyard_operator.api.rule import Rule, Unique, matching
 
-RAY_VERSION_PATTERN = r"^[0-9]+\.[0-9]+\.[0-9]+$"
-ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+DataKey = Annotated[str, StringConstraints(pattern=r"^[-._A-Za-z0-9]+$", max_length=253)]
+RayVersion = Annotated[
+    str,
+    StringConstraints(max_length=16),
+    matching(
+        r"2\.(6[0-9]|[7-9][0-9]|[1-9][0-9]{2})\.[0-9]{1,3}",
+        "must be a version of Ray 2 from 2.60.0 on, for example 2.60.0",
+    ),
+]
+EnvName = Annotated[
+    str,
+    StringConstraints(max_length=128),
+    matching(
+        r"[A-Za-z_][A-Za-z0-9_]*", "must be letters, digits and underscores, and not begin with a digit"
+    ),
+    Rule(
+        cel="!self.startsWith('RAY_')",
+        holds=lambda name: not name.startswith("RAY_"),
+        message="names that begin with RAY_ belong to the operator: remove the variable",
+    ),
+]
+ProxyUrl = Annotated[
+    str,
+    StringConstraints(max_length=1024),
+    matching(
+        r"https?://[^@/?#\s]+/?",
+        "must be http://<host>:<port>, without user and password: a proxy that needs them goes into "
+        "spec.runtime.env as HTTP_PROXY and HTTPS_PROXY with secretKeyRef",
+    ),
+]
 
 
 class SecretKey(ApiModel):
     """A key of a Secret in the ServingCluster's namespace."""
 
     name: ObjectName = Field(description="The Secret's name.")
-    key: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(description="The key in the Secret.")
+    key: DataKey = Field(description="The key in the Secret.")
 
 
 class EnvVar(ApiModel):
     """A variable of the Ray containers; exactly one of value and secretKeyRef."""
 
-    name: Annotated[str, StringConstraints(pattern=ENV_NAME, max_length=128)] = Field(
+    name: EnvName = Field(
         description="The variable's name; names that begin with RAY_ belong to the operator."
     )
     value: Annotated[str, StringConstraints(max_length=4096)] | None = Field(
@@ -31,27 +60,37 @@ class EnvVar(ApiModel):
     )
     secret_key_ref: SecretKey | None = Field(default=None, description="Take the value from a Secret.")
 
+    RULES: ClassVar = (
+        Rule(
+            cel="has(self.value) != has(self.secretKeyRef)",
+            holds=lambda env: (env.value is None) != (env.secret_key_ref is None),
+            message="a variable of spec.runtime.env needs exactly one of value and secretKeyRef",
+        ),
+    )
+
 
 class ConfigMapKey(ApiModel):
     """A key of a ConfigMap in the ServingCluster's namespace."""
 
     name: ObjectName = Field(description="The ConfigMap's name.")
-    key: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
-        default="ca.crt", description="The key that holds the bundle in PEM."
-    )
+    key: DataKey = Field(default="ca.crt", description="The key that holds the bundle in PEM.")
 
 
 class Proxy(ApiModel):
     """The way out of the cluster for downloads."""
 
-    http_proxy: Annotated[str, StringConstraints(max_length=1024)] | None = Field(
-        default=None, description="Value of HTTP_PROXY."
-    )
-    https_proxy: Annotated[str, StringConstraints(max_length=1024)] | None = Field(
-        default=None, description="Value of HTTPS_PROXY."
-    )
+    http_proxy: ProxyUrl | None = Field(default=None, description="Value of HTTP_PROXY.")
+    https_proxy: ProxyUrl | None = Field(default=None, description="Value of HTTPS_PROXY.")
     no_proxy: Annotated[str, StringConstraints(max_length=4096)] | None = Field(
         default=None, description="Value of NO_PROXY; the cluster's own addresses are added."
+    )
+
+    RULES: ClassVar = (
+        Rule(
+            cel="has(self.httpProxy) || has(self.httpsProxy)",
+            holds=lambda proxy: proxy.http_proxy is not None or proxy.https_proxy is not None,
+            message="spec.runtime.proxy needs httpProxy or httpsProxy: set one, or leave proxy out",
+        ),
     )
 
 
@@ -69,19 +108,22 @@ class Runtime(ApiModel):
     image: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = Field(
         default=None, description="Image of the Ray pods; the operator's own setting where left out."
     )
-    ray_version: Annotated[str, StringConstraints(pattern=RAY_VERSION_PATTERN)] | None = Field(
-        default=None, description="The Ray version in the image; at least 2.60.0. Left out: that of the operator's image."
+    ray_version: RayVersion | None = Field(
+        default=None,
+        description="The Ray version in the image; at least 2.60.0. Left out: that of the operator's image.",
     )
-    image_pull_secrets: tuple[ObjectName, ...] = Field(
+    image_pull_secrets: Annotated[tuple[ObjectName, ...], Unique()] = Field(
         default=(), max_length=8, description="Secrets with credentials for the image's registry."
     )
     service_account_name: ObjectName | None = Field(
         default=None, description="ServiceAccount of the worker pods; its token is not mounted."
     )
-    env: tuple[EnvVar, ...] = Field(default=(), max_length=64, description="Variables of the Ray containers.")
+    env: Annotated[tuple[EnvVar, ...], Unique("name")] = Field(
+        default=(), max_length=64, description="Variables of the Ray containers."
+    )
     ca_bundle: ConfigMapKey | None = Field(default=None, description="Certificate authorities to trust.")
     proxy: Proxy | None = Field(default=None, description="HTTP proxies for what the Ray pods fetch.")
-    volumes: tuple[ModelVolume, ...] = Field(
+    volumes: Annotated[tuple[ModelVolume, ...], Unique("claim")] = Field(
         default=(), max_length=16, description="Claims with models, mounted read-only at /models/<claim>."
     )
     priority_class_name: ObjectName | None = Field(default=None, description="PriorityClass of the Ray pods.")
@@ -90,8 +132,8 @@ class Runtime(ApiModel):
 class Head(ApiModel):
     """The Ray head: it coordinates and runs no model."""
 
-    cpu: Quantity = Field(default="500m", description="CPU that the head requests.")
-    memory: Quantity = Field(default="4Gi", description="Memory of the head, request and limit.")
+    cpu: Cpu = Field(default="500m", description="CPU that the head requests.")
+    memory: Memory = Field(default="4Gi", description="Memory of the head, request and limit.")
 
 
 class ServingClusterSpec(ApiModel):
@@ -104,8 +146,12 @@ class ServingClusterSpec(ApiModel):
 class ServingClusterStatus(StatusModel):
     """What the operator sees of the cluster."""
 
-    observed_generation: int | None = Field(default=None, description="The generation that this status speaks of.")
-    conditions: tuple[Condition, ...] = Field(default=(), description="Accepted, Available, Progressing, Degraded, Ready.")
+    observed_generation: int | None = Field(
+        default=None, description="The generation that this status speaks of."
+    )
+    conditions: Conditions = Field(
+        default=(), description="Accepted, Available, Progressing, Degraded, Ready."
+    )
     ray_cluster: str | None = Field(default=None, description="The RayCluster that serves now.")
     ray_version: str | None = Field(default=None, description="Its Ray version.")
     services: int | None = Field(default=None, description="ModelServices that are bound to the cluster.")
@@ -116,7 +162,12 @@ class ServingCluster(StatusModel):
     """Ray capacity that many ModelServices share."""
 
     metadata: ObjectMeta
-    spec: ServingClusterSpec = ServingClusterSpec()
-    status: ServingClusterStatus = ServingClusterStatus()
+    spec: ServingClusterSpec = Field(
+        default=ServingClusterSpec(), description="The capacity and how its pods run."
+    )
+    status: ServingClusterStatus = Field(
+        default=ServingClusterStatus(),
+        description="What the operator sees of the cluster; written by the operator alone.",
+    )
 
-
+    RULES: ClassVar = (name_rule("a ServingCluster", begins_with_letter=True),)

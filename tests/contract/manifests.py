@@ -1,0 +1,82 @@
+"""Manifests that the API server and the models must take, and what the wrong ones are made from."""
+
+from typing import Any
+
+Manifest = dict[str, Any]
+
+
+def an_object(kind: str, spec: Any, name: str) -> Manifest:
+    """An object of our group in the namespace default, or cluster-wide for pools."""
+    metadata = {"name": name} if kind == "AcceleratorPool" else {"name": name, "namespace": "default"}
+    return {"apiVersion": "modelyard.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def service(*, uri: str = "pvc://models/smollm2", name: str = "smollm2", **spec: Any) -> Manifest:
+    """A ModelService that is right but for what the arguments change."""
+    return an_object("ModelService", {"model": {"source": {"uri": uri}}} | spec, name)
+
+
+def cluster(*, name: str = "shared", head: Manifest | None = None, **runtime: Any) -> Manifest:
+    """A ServingCluster with this runtime."""
+    return an_object("ServingCluster", {"runtime": runtime} | ({"head": head} if head else {}), name)
+
+
+SMALL = {"name": "small", "cpu": "500m", "memory": "2Gi"}
+GPU = {"name": "1xl4", "cpu": 4, "memory": "16Gi", "accelerators": 1}
+
+
+def cpu_pool(*, name: str = "cpu", **spec: Any) -> Manifest:
+    """An AcceleratorPool of CPUs."""
+    return an_object("AcceleratorPool", {"device": "cpu", "shapes": [SMALL]} | spec, name)
+
+
+def gpu_pool(**spec: Any) -> Manifest:
+    """An AcceleratorPool of GPUs."""
+    given = {"device": "cuda", "resourceName": "nvidia.com/gpu", "shapes": [GPU]} | spec
+    return an_object(
+        "AcceleratorPool", {key: value for key, value in given.items() if value is not None}, "l4"
+    )
+
+
+RIGHT = (
+    service(),
+    service(name="7b-chat", replicas=0),
+    service(name="a" * 40, suspend=True, requestTimeout="24h"),
+    service(
+        uri="pvc://models/org/smollm2-135M_instruct.v1..2",
+        servingCluster={"name": "shared", "namespace": "platform"},
+        accelerator={"pool": "l4", "count": 1},
+        resources={"cpu": 2, "memory": "1.5Gi"},
+        autoscaling={
+            "minReplicas": 0,
+            "maxReplicas": 4,
+            "targetOngoingRequests": 8,
+            "upscaleDelay": "0s",
+            "downscaleDelay": "1h30m",
+        },
+        requestTimeout="1s",
+    ),
+    cluster(),
+    cluster(
+        name="team-a",
+        head={"cpu": "0.5", "memory": "4Gi"},
+        image="registry.example.com/modelyard-serving:1",
+        rayVersion="2.60.0",
+        imagePullSecrets=["registry"],
+        serviceAccountName="ray",
+        priorityClassName="high",
+        env=[{"name": "TZ", "value": ""}, {"name": "TOKEN", "secretKeyRef": {"name": "hub", "key": "token"}}],
+        caBundle={"name": "corporate"},
+        proxy={"httpsProxy": "http://proxy.example.com:3128", "noProxy": "example.com"},
+        volumes=[{"claim": "models"}, {"claim": "more-models"}],
+    ),
+    cpu_pool(),
+    gpu_pool(
+        nodeSelector={"cloud.example.com/gpu": "l4", "empty": ""},
+        maxWorkers=4,
+        tolerations=[
+            {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
+            {"operator": "Exists"},
+        ],
+    ),
+)

@@ -1,0 +1,273 @@
+"""Manifests that must be refused, with the field that the refusal names and the fix where a rule is ours."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tests.contract.manifests import GPU, SMALL, Manifest, an_object, cluster, cpu_pool, gpu_pool, service
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A manifest, the field that the refusal must name, and the words of the fix where the rule is ours."""
+
+    title: str
+    manifest: Manifest
+    field: str
+    words: str = ""
+
+
+def _env(**variable: Any) -> Manifest:
+    return cluster(env=[variable])
+
+
+def _tolerating(**toleration: Any) -> Manifest:
+    return gpu_pool(tolerations=[toleration])
+
+
+_LONG = "a" * 41
+_NAME = "must be at most 40 lower case letters, digits and inner hyphens"
+_URI = "must be pvc://<claim>/<folder>, for example pvc://models/smollm2"
+_DURATION = "for example 30s, 5m or 1h30m"
+_MEMORY = "must be an amount of memory above zero, for example 512Mi or 2Gi"
+
+WRONG = (
+    # ModelService: what to serve
+    Wrong("no spec", {key: value for key, value in service().items() if key != "spec"}, "spec"),
+    Wrong("no model", an_object("ModelService", {}, "smollm2"), "spec.model"),
+    Wrong("no source", an_object("ModelService", {"model": {}}, "smollm2"), "spec.model.source"),
+    Wrong("no uri", an_object("ModelService", {"model": {"source": {}}}, "smollm2"), "spec.model.source.uri"),
+    Wrong("a hub as source", service(uri="hf://org/model"), "spec.model.source.uri", _URI),
+    Wrong("a claim without a folder", service(uri="pvc://models"), "spec.model.source.uri", _URI),
+    Wrong("a way out of the claim", service(uri="pvc://models/../etc"), "spec.model.source.uri", _URI),
+    Wrong("a slash at the end", service(uri="pvc://models/smollm2/"), "spec.model.source.uri", _URI),
+    Wrong("a claim in capitals", service(uri="pvc://Models/smollm2"), "spec.model.source.uri", _URI),
+    Wrong("a line break after the uri", service(uri="pvc://models/a\n"), "spec.model.source.uri", _URI),
+    Wrong("a uri without end", service(uri="pvc://models/" + "a" * 512), "spec.model.source.uri"),
+    Wrong(
+        "a task that nobody has",
+        an_object("ModelService", {"model": {"source": {"uri": "pvc://m/a"}, "task": "poetry"}}, "smollm2"),
+        "spec.model.task",
+    ),
+    Wrong("a misspelt field", service(autoscalling={"maxReplicas": 2}), "spec.autoscalling"),
+    Wrong("a misspelt field further in", service(resources={"mem": "2Gi"}), "spec.resources.mem"),
+    # ModelService: names
+    Wrong("a name that is too long", service(name=_LONG), "metadata.name", _NAME),
+    Wrong("a name with a dot", service(name="smollm2.v1"), "metadata.name", _NAME),
+    # ModelService: how many
+    Wrong(
+        "replicas and autoscaling",
+        service(replicas=1, autoscaling={"maxReplicas": 2}),
+        "spec.replicas",
+        "spec.replicas and spec.autoscaling exclude each other: keep one of them",
+    ),
+    Wrong(
+        "zero replicas and autoscaling",
+        service(replicas=0, autoscaling={"maxReplicas": 2}),
+        "spec.replicas",
+        "spec.replicas and spec.autoscaling exclude each other: keep one of them",
+    ),
+    Wrong("less than no replicas", service(replicas=-1), "spec.replicas"),
+    Wrong("too many replicas", service(replicas=1001), "spec.replicas"),
+    Wrong("replicas in words", service(replicas="2"), "spec.replicas"),
+    Wrong("suspend in words", service(suspend="yes"), "spec.suspend"),
+    Wrong(
+        "autoscaling without an end", service(autoscaling={"minReplicas": 1}), "spec.autoscaling.maxReplicas"
+    ),
+    Wrong("at most no replicas", service(autoscaling={"maxReplicas": 0}), "spec.autoscaling.maxReplicas"),
+    Wrong(
+        "more at least than at most",
+        service(autoscaling={"minReplicas": 3, "maxReplicas": 2}),
+        "spec.autoscaling.minReplicas",
+        "spec.autoscaling.minReplicas must not be above maxReplicas: lower it or raise that",
+    ),
+    Wrong(
+        "no requests at once",
+        service(autoscaling={"maxReplicas": 2, "targetOngoingRequests": 0}),
+        "spec.autoscaling.targetOngoingRequests",
+    ),
+    Wrong(
+        "a delay without a unit",
+        service(autoscaling={"maxReplicas": 2, "upscaleDelay": "5"}),
+        "spec.autoscaling.upscaleDelay",
+        _DURATION,
+    ),
+    Wrong(
+        "a delay in days",
+        service(autoscaling={"maxReplicas": 2, "downscaleDelay": "2d"}),
+        "spec.autoscaling.downscaleDelay",
+        _DURATION,
+    ),
+    # ModelService: where and how long
+    Wrong("a timeout as a number", service(requestTimeout=3600), "spec.requestTimeout"),
+    Wrong(
+        "a timeout that is too short",
+        service(requestTimeout="500ms"),
+        "spec.requestTimeout",
+        "from 1s to 24h",
+    ),
+    Wrong(
+        "a timeout that is too long", service(requestTimeout="24h1s"), "spec.requestTimeout", "from 1s to 24h"
+    ),
+    Wrong(
+        "a timeout that overflows",
+        service(requestTimeout="9999999h"),
+        "spec.requestTimeout",
+        "from 1s to 24h",
+    ),
+    Wrong(
+        "two accelerators",
+        service(accelerator={"pool": "l4", "count": 2}),
+        "spec.accelerator.count",
+        "must be 1 or left out: tensor parallelism over several accelerators is not offered yet",
+    ),
+    Wrong("a pool in capitals", service(accelerator={"pool": "L4"}), "spec.accelerator.pool"),
+    Wrong("memory in gigabytes", service(resources={"memory": "2GB"}), "spec.resources.memory", _MEMORY),
+    Wrong("memory in milli", service(resources={"memory": "500m"}), "spec.resources.memory", _MEMORY),
+    Wrong("no memory at all", service(resources={"memory": "0Gi"}), "spec.resources.memory", _MEMORY),
+    Wrong("no cpu at all", service(resources={"cpu": "0"}), "spec.resources.cpu"),
+    Wrong("cpu in bytes", service(resources={"cpu": "2Gi"}), "spec.resources.cpu"),
+    Wrong("less than no cpu", service(resources={"cpu": -1}), "spec.resources.cpu"),
+    Wrong("a cluster without a name", service(servingCluster={}), "spec.servingCluster.name"),
+    Wrong(
+        "a cluster's namespace with a dot",
+        service(servingCluster={"name": "shared", "namespace": "a.b"}),
+        "spec.servingCluster.namespace",
+    ),
+    # ServingCluster
+    Wrong(
+        "a cluster's name that begins with a digit",
+        cluster(name="1st"),
+        "metadata.name",
+        "beginning with a letter",
+    ),
+    Wrong("a cluster's name that is too long", cluster(name=_LONG), "metadata.name", _NAME),
+    Wrong("an old Ray", cluster(rayVersion="2.59.9"), "spec.runtime.rayVersion", "from 2.60.0 on"),
+    Wrong("half a Ray version", cluster(rayVersion="2.60"), "spec.runtime.rayVersion", "for example 2.60.0"),
+    Wrong("no image", cluster(image=""), "spec.runtime.image"),
+    Wrong(
+        "a variable without a value",
+        _env(name="A"),
+        "spec.runtime.env[0]",
+        "exactly one of value and secretKeyRef",
+    ),
+    Wrong(
+        "a variable with two values",
+        _env(name="A", value="1", secretKeyRef={"name": "s", "key": "k"}),
+        "spec.runtime.env[0]",
+        "exactly one of value and secretKeyRef",
+    ),
+    Wrong(
+        "a variable of Ray's",
+        _env(name="RAY_AUTH_MODE", value="none"),
+        "spec.runtime.env[0].name",
+        "names that begin with RAY_ belong to the operator: remove the variable",
+    ),
+    Wrong(
+        "a variable's name with a hyphen",
+        _env(name="A-B", value="1"),
+        "spec.runtime.env[0].name",
+        "must be letters, digits and underscores",
+    ),
+    Wrong(
+        "a variable twice",
+        cluster(env=[{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]),
+        "spec.runtime.env",
+        "Duplicate value",
+    ),
+    Wrong(
+        "a secret without a key",
+        _env(name="A", secretKeyRef={"name": "s"}),
+        "spec.runtime.env[0].secretKeyRef.key",
+    ),
+    Wrong(
+        "a claim twice",
+        cluster(volumes=[{"claim": "models"}, {"claim": "models"}]),
+        "spec.runtime.volumes",
+        "Duplicate value",
+    ),
+    Wrong("a claim with a slash", cluster(volumes=[{"claim": "a/b"}]), "spec.runtime.volumes[0].claim"),
+    Wrong(
+        "a pull secret twice",
+        cluster(imagePullSecrets=["registry", "registry"]),
+        "spec.runtime.imagePullSecrets",
+        "Duplicate value",
+    ),
+    Wrong(
+        "an empty proxy", cluster(proxy={}), "spec.runtime.proxy", "needs httpProxy or httpsProxy: set one"
+    ),
+    Wrong(
+        "exceptions without a proxy",
+        cluster(proxy={"noProxy": "example.com"}),
+        "spec.runtime.proxy",
+        "needs httpProxy or httpsProxy: set one",
+    ),
+    Wrong(
+        "a password in a proxy",
+        cluster(proxy={"httpsProxy": "http://me:secret@proxy:3128"}),
+        "spec.runtime.proxy.httpsProxy",
+        "HTTP_PROXY and HTTPS_PROXY with secretKeyRef",
+    ),
+    Wrong("a CA bundle without a name", cluster(caBundle={"key": "ca.crt"}), "spec.runtime.caBundle.name"),
+    Wrong("a head without memory", cluster(head={"memory": "0"}), "spec.head.memory", _MEMORY),
+    # AcceleratorPool
+    Wrong("a pool's name that is too long", cpu_pool(name=_LONG), "metadata.name", _NAME),
+    Wrong("no shapes", cpu_pool(shapes=[]), "spec.shapes"),
+    Wrong("an unknown device", cpu_pool(device="tpu"), "spec.device"),
+    Wrong("a shape without memory", cpu_pool(shapes=[{"name": "a", "cpu": 1}]), "spec.shapes[0].memory"),
+    Wrong(
+        "a shape with memory in words",
+        cpu_pool(shapes=[SMALL | {"memory": "lots"}]),
+        "spec.shapes[0].memory",
+        _MEMORY,
+    ),
+    Wrong("a shape twice", cpu_pool(shapes=[SMALL, SMALL]), "spec.shapes", "Duplicate value"),
+    Wrong(
+        "GPUs in a pool of CPUs",
+        cpu_pool(shapes=[GPU]),
+        "spec.shapes",
+        "spec.shapes of a pool with device cpu have no accelerators: remove them, or use cuda",
+    ),
+    Wrong(
+        "a resource in a pool of CPUs",
+        cpu_pool(resourceName="nvidia.com/gpu"),
+        "spec.resourceName",
+        "has no meaning with device cpu: leave it out, or set device to cuda",
+    ),
+    Wrong(
+        "GPUs without a resource",
+        gpu_pool(resourceName=None),
+        "spec.resourceName",
+        "is needed with device cuda: set it, for example to nvidia.com/gpu",
+    ),
+    Wrong(
+        "a resource without a domain",
+        gpu_pool(resourceName="gpu"),
+        "spec.resourceName",
+        "must be an extended resource with its domain, for example nvidia.com/gpu",
+    ),
+    Wrong(
+        "a shape without GPUs in a pool of GPUs",
+        gpu_pool(shapes=[GPU, SMALL]),
+        "spec.shapes",
+        "must each have accelerators of at least 1",
+    ),
+    Wrong(
+        "a toleration of any value with a value",
+        _tolerating(key="gpu", operator="Exists", value="yes"),
+        "spec.tolerations[0].value",
+        "has no meaning with operator Exists: remove it, or use Equal",
+    ),
+    Wrong(
+        "a toleration without a key",
+        _tolerating(value="yes"),
+        "spec.tolerations[0]",
+        "is needed with operator Equal: set key, or use operator Exists",
+    ),
+    Wrong(
+        "a toleration of an unknown effect",
+        _tolerating(key="gpu", effect="Never"),
+        "spec.tolerations[0].effect",
+    ),
+    Wrong("a label that is no label", gpu_pool(nodeSelector={"gpu": "a b"}), "spec.nodeSelector.gpu"),
+    Wrong("no workers", cpu_pool(maxWorkers=0), "spec.maxWorkers"),
+)
