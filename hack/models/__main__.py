@@ -11,7 +11,7 @@ from pathlib import Path
 from models import gpt2_small, smollm2
 from models.folder import is_finished, prepare
 from modelyard_hack.layout import cache_folder
-from modelyard_hack.step import StepFailed
+from modelyard_hack.step import StepError
 
 MODELS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "gpt2-small": (gpt2_small.VERSION, gpt2_small.build),
@@ -38,7 +38,7 @@ def main(names: list[str]) -> int:
         begin = time.monotonic()
         try:
             prepare(folder, version, build)
-        except StepFailed as failure:
+        except StepError as failure:
             print(failure.explain(), file=sys.stderr)
             return 1
         print(f"{name}: ready in {folder} after {time.monotonic() - begin:.0f} s", file=sys.stderr)

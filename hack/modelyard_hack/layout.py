@@ -17,7 +17,7 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class StateFolder:
-    """The files of one running control plane or cluster. Removing the folder loses nothing but that cluster."""
+    """The files of one running control plane or cluster. Removing it loses only that cluster."""
 
     root: Path
 

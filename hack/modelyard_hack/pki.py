@@ -16,7 +16,7 @@ VALID_DAYS = 365
 
 @dataclass(frozen=True)
 class Identity:
-    """A client or server certificate: the file name, the subject and, for servers, the names it answers to."""
+    """A client or server certificate: the file name, the subject and a server's names."""
 
     name: str
     subject: str
@@ -34,11 +34,16 @@ USERS = (
 
 def apiserver_identity(addresses: Sequence[str]) -> Identity:
     names = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost")
-    return Identity("apiserver", "/CN=kube-apiserver",
-                    (*(f"IP:{address}" for address in addresses), *(f"DNS:{name}" for name in names)))
+    return Identity(
+        "apiserver",
+        "/CN=kube-apiserver",
+        (*(f"IP:{address}" for address in addresses), *(f"DNS:{name}" for name in names)),
+    )
 
 
-def ensure_pki(state: StateFolder, *, server: str, addresses: Sequence[str], users: Sequence[Identity]) -> None:
+def ensure_pki(
+    state: StateFolder, *, server: str, addresses: Sequence[str], users: Sequence[Identity]
+) -> None:
     """Make the authority, the certificates and one kubeconfig for each user, unless they are there.
 
     `server` is the URL that the kubeconfigs name, `addresses` are those the API server answers on.
@@ -51,9 +56,12 @@ def ensure_pki(state: StateFolder, *, server: str, addresses: Sequence[str], use
     # The key that signs service account tokens needs no certificate.
     _make_key(state.pki / "service-account.key")
     for user in users:
-        content = kubeconfig(server, ca=(state.pki / "ca.crt").read_bytes(),
-                             certificate=(state.pki / f"{user.name}.crt").read_bytes(),
-                             key=(state.pki / f"{user.name}.key").read_bytes())
+        content = kubeconfig(
+            server,
+            ca=(state.pki / "ca.crt").read_bytes(),
+            certificate=(state.pki / f"{user.name}.crt").read_bytes(),
+            key=(state.pki / f"{user.name}.key").read_bytes(),
+        )
         path = state.kubeconfig_of(user.name)
         path.touch(mode=0o600)
         path.write_text(content)
@@ -62,19 +70,34 @@ def ensure_pki(state: StateFolder, *, server: str, addresses: Sequence[str], use
 
 def kubeconfig(server: str, *, ca: bytes, certificate: bytes, key: bytes) -> str:
     """A kubeconfig with everything inside it, as JSON (which every YAML reader takes)."""
+
     def encoded(data: bytes) -> str:
         return base64.b64encode(data).decode()
 
-    return json.dumps({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "modelyard",
-                      "cluster": {"server": server, "certificate-authority-data": encoded(ca)}}],
-        "users": [{"name": "modelyard", "user": {"client-certificate-data": encoded(certificate),
-                                                 "client-key-data": encoded(key)}}],
-        "contexts": [{"name": "modelyard", "context": {"cluster": "modelyard", "user": "modelyard"}}],
-        "current-context": "modelyard",
-    }, indent=1)
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [
+                {
+                    "name": "modelyard",
+                    "cluster": {"server": server, "certificate-authority-data": encoded(ca)},
+                }
+            ],
+            "users": [
+                {
+                    "name": "modelyard",
+                    "user": {
+                        "client-certificate-data": encoded(certificate),
+                        "client-key-data": encoded(key),
+                    },
+                }
+            ],
+            "contexts": [{"name": "modelyard", "context": {"cluster": "modelyard", "user": "modelyard"}}],
+            "current-context": "modelyard",
+        },
+        indent=1,
+    )
 
 
 def _make_key(path: Path) -> None:
@@ -84,8 +107,22 @@ def _make_key(path: Path) -> None:
 
 def _make_authority(pki: Path) -> None:
     _make_key(pki / "ca.key")
-    run(["openssl", "req", "-x509", "-new", "-key", str(pki / "ca.key"), "-out", str(pki / "ca.crt"),
-         "-subj", "/CN=modelyard", "-days", str(VALID_DAYS)])
+    run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-new",
+            "-key",
+            str(pki / "ca.key"),
+            "-out",
+            str(pki / "ca.crt"),
+            "-subj",
+            "/CN=modelyard",
+            "-days",
+            str(VALID_DAYS),
+        ]
+    )
 
 
 def _issue(pki: Path, identity: Identity) -> None:
@@ -94,10 +131,28 @@ def _issue(pki: Path, identity: Identity) -> None:
     run(["openssl", "req", "-new", "-key", str(key), "-out", str(request), "-subj", identity.subject])
     extensions = pki / f"{identity.name}.ext"
     names = identity.alternative_names
-    extensions.write_text("basicConstraints=CA:FALSE\n"
-                          + (f"subjectAltName={','.join(names)}\n" if names else ""))
-    run(["openssl", "x509", "-req", "-in", str(request), "-CA", str(pki / "ca.crt"),
-         "-CAkey", str(pki / "ca.key"), "-CAcreateserial", "-out", str(pki / f"{identity.name}.crt"),
-         "-days", str(VALID_DAYS), "-extfile", str(extensions)])
+    extensions.write_text(
+        "basicConstraints=CA:FALSE\n" + (f"subjectAltName={','.join(names)}\n" if names else "")
+    )
+    run(
+        [
+            "openssl",
+            "x509",
+            "-req",
+            "-in",
+            str(request),
+            "-CA",
+            str(pki / "ca.crt"),
+            "-CAkey",
+            str(pki / "ca.key"),
+            "-CAcreateserial",
+            "-out",
+            str(pki / f"{identity.name}.crt"),
+            "-days",
+            str(VALID_DAYS),
+            "-extfile",
+            str(extensions),
+        ]
+    )
     request.unlink()
     extensions.unlink()

@@ -11,11 +11,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from modelyard_hack.layout import StateFolder
-from modelyard_hack.step import StepFailed
+from modelyard_hack.step import StepError
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,12 @@ def start(state: StateFolder, component: Component) -> int:
     if pid is not None:
         return pid
     with state.log(component.name).open("ab") as log:
-        process = subprocess.Popen(component.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                   start_new_session=True)
+        process = subprocess.Popen(
+            component.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
     started = start_time(process.pid)
     if started is None:
-        raise StepFailed(f"{component.name} ended at once", log=state.log(component.name))
+        raise StepError(f"{component.name} ended at once", log=state.log(component.name))
     (state.pids / component.name).write_text(f"{process.pid} {started}\n")
     return process.pid
 
@@ -111,7 +113,5 @@ def processes_with(arguments: Sequence[str]) -> list[int]:
 
 
 def _reap(pid: int) -> None:
-    try:
+    with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        pass

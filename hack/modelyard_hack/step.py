@@ -12,7 +12,7 @@ from pathlib import Path
 TAIL_LINES = 15
 
 
-class StepFailed(Exception):
+class StepError(Exception):
     """A step of the build or of the cluster failed; carries what a person needs to go on.
 
     `log` names the file whose end explains the failure, `remedy` says what to do next.
@@ -42,47 +42,61 @@ def last_lines(log: Path, count: int = TAIL_LINES) -> list[str]:
 
 @contextmanager
 def step(title: str, *, log: Path | None = None, remedy: str = "") -> Iterator[None]:
-    """Print `title` and how long the block took; turn a failure into StepFailed with this log and remedy."""
+    """Print `title` and how long the block took; turn a failure into StepError with this log and remedy."""
     begin = time.monotonic()
     print(f"  {title} ...", end="", file=sys.stderr, flush=True)
     try:
         yield
-    except StepFailed as failure:
+    except StepError as failure:
         print(f" failed after {time.monotonic() - begin:.1f} s", file=sys.stderr)
         failure.log = failure.log or log
         failure.remedy = failure.remedy or remedy
         raise
     except (OSError, subprocess.SubprocessError) as error:
         print(f" failed after {time.monotonic() - begin:.1f} s", file=sys.stderr)
-        raise StepFailed(f"{title}: {error}", log=log, remedy=remedy) from error
+        raise StepError(f"{title}: {error}", log=log, remedy=remedy) from error
     print(f" {time.monotonic() - begin:.1f} s", file=sys.stderr, flush=True)
 
 
-def run(command: Sequence[str], *, stdin: str | None = None, env: Mapping[str, str] | None = None,
-        cwd: Path | None = None, log: Path | None = None) -> str:
+def run(
+    command: Sequence[str],
+    *,
+    stdin: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    log: Path | None = None,
+) -> str:
     """Run a command to its end and return its standard output.
 
     With `log`, both streams go to that file instead and the result is empty.
-    Raises StepFailed with the end of the command's own output when it does not return 0.
+    Raises StepError with the end of the command's own output when it does not return 0.
     """
     if log is not None:
         with log.open("w") as stream:
-            code = subprocess.run(command, input=stdin, env=env, cwd=cwd, text=True,
-                                  stdout=stream, stderr=subprocess.STDOUT, check=False).returncode
+            code = subprocess.run(
+                command,
+                input=stdin,
+                env=env,
+                cwd=cwd,
+                text=True,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                check=False,
+            ).returncode
         if code:
-            raise StepFailed(f"{command[0]} returned {code}", log=log)
+            raise StepError(f"{command[0]} returned {code}", log=log)
         return ""
     done = subprocess.run(command, input=stdin, env=env, cwd=cwd, text=True, capture_output=True, check=False)
     if done.returncode:
         shown = "\n".join((done.stderr or done.stdout).strip().splitlines()[-TAIL_LINES:])
-        raise StepFailed(f"{' '.join(command[:6])} returned {done.returncode}:\n{shown}")
+        raise StepError(f"{' '.join(command[:6])} returned {done.returncode}:\n{shown}")
     return done.stdout
 
 
 def wait_until(ready: Callable[[], bool], *, what: str, timeout: float, every: float = 0.1) -> None:
-    """Ask `ready` every `every` seconds; raise StepFailed when it is not true within `timeout` seconds."""
+    """Ask `ready` every `every` seconds; raise StepError when it is not true within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not ready():
         if time.monotonic() > deadline:
-            raise StepFailed(f"{what} not ready within {timeout:.0f} s")
+            raise StepError(f"{what} not ready within {timeout:.0f} s")
         time.sleep(every)

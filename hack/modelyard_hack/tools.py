@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelyard_hack.layout import REPOSITORY, cache_folder
-from modelyard_hack.step import StepFailed, run, step
+from modelyard_hack.step import StepError, run, step
 
 MODULES = REPOSITORY / "hack" / "tools"
 KUBERAY_MODULE = "github.com/ray-project/kuberay/ray-operator"
@@ -27,7 +27,7 @@ BUILD_RECIPE = "1 CGO_ENABLED=0 -trimpath -s -w"
 
 @dataclass(frozen=True)
 class Tool:
-    """A program: its name, the folder below hack/tools that pins it, the Go module and the package to build."""
+    """A program: its name, the folder of hack/tools that pins it, its Go module and its package."""
 
     name: str
     folder: str
@@ -71,10 +71,12 @@ def bin_folder() -> Path:
 
 
 def required_version(go_mod: str, module: str) -> str:
-    """The version that a go.mod text requires of `module`; StepFailed when it requires none."""
+    """The version that a go.mod text requires of `module`; StepError when it requires none."""
     found = re.search(rf"^(?:require)?\s*{re.escape(module)} (v\S+)", go_mod, re.MULTILINE)
     if found is None:
-        raise StepFailed(f"go.mod requires no {module}", remedy="run `go get -tool` in its folder of hack/tools")
+        raise StepError(
+            f"go.mod requires no {module}", remedy="run `go get -tool` in its folder of hack/tools"
+        )
     return found.group(1)
 
 
@@ -84,8 +86,9 @@ def linker_flags(tool: Tool, version: str) -> str:
         return "-s -w"
     major, minor = version.lstrip("v").split(".")[:2]
     values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
-    return " ".join(["-s -w", *(f"-X k8s.io/component-base/version.{key}={value}"
-                                for key, value in values.items())])
+    return " ".join(
+        ["-s -w", *(f"-X k8s.io/component-base/version.{key}={value}" for key, value in values.items())]
+    )
 
 
 def tool_version(tool: Tool) -> str:
@@ -101,10 +104,10 @@ def cached_folder(tool: Tool) -> Path:
 
 
 def tool_path(name: str) -> str:
-    """The built program; StepFailed when it was not built yet."""
+    """The built program; StepError when it was not built yet."""
     path = cached_folder(BY_NAME[name]) / name
     if not path.exists():
-        raise StepFailed(f"{name} is not built", remedy="run `hack/cluster tools`")
+        raise StepError(f"{name} is not built", remedy="run `hack/cluster tools`")
     return str(path)
 
 
@@ -119,7 +122,7 @@ def exclusive(name: str) -> Iterator[None]:
 
 
 def ensure_tools(tools: Sequence[Tool] = TOOLS) -> None:
-    """Build what is missing, one after the other (each build uses all cores), and link it into `bin_folder`."""
+    """Build what is missing, one by one (a build uses all cores), and link it into `bin_folder`."""
     with exclusive("tools"):
         for tool in tools:
             target = cached_folder(tool) / tool.name
@@ -134,19 +137,34 @@ def ensure_tools(tools: Sequence[Tool] = TOOLS) -> None:
 
 def _build(tool: Tool, target: Path) -> None:
     if shutil.which("go") is None:
-        raise StepFailed("the Go toolchain is not installed",
-                         remedy="install Go 1.26 or newer and put `go` on PATH")
+        raise StepError(
+            "the Go toolchain is not installed", remedy="install Go 1.26 or newer and put `go` on PATH"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     version, partial = tool_version(tool), target.with_suffix(".partial")
     log = target.with_suffix(".build.log")
     with step(f"build {tool.name} {version}", log=log, remedy="`go env GOPROXY` must reach a module proxy"):
-        run(["go", "build", "-trimpath", "-ldflags", linker_flags(tool, version), "-o", str(partial),
-             tool.import_path], cwd=MODULES / tool.folder, env={**os.environ, "CGO_ENABLED": "0"}, log=log)
+        run(
+            [
+                "go",
+                "build",
+                "-trimpath",
+                "-ldflags",
+                linker_flags(tool, version),
+                "-o",
+                str(partial),
+                tool.import_path,
+            ],
+            cwd=MODULES / tool.folder,
+            env={**os.environ, "CGO_ENABLED": "0"},
+            log=log,
+        )
         partial.rename(target)
 
 
 def module_sources(tool: Tool) -> Path:
     """The folder of the module cache that holds the module's files (downloaded when missing)."""
-    text = run(["go", "mod", "download", "-json", f"{tool.module}@{tool_version(tool)}"],
-               cwd=MODULES / tool.folder)
+    text = run(
+        ["go", "mod", "download", "-json", f"{tool.module}@{tool_version(tool)}"], cwd=MODULES / tool.folder
+    )
     return Path(json.loads(text)["Dir"])
