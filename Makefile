@@ -46,6 +46,10 @@ unit: setup  ## The pure layers, in seconds
 generate: setup  ## Write crds/ and docs/reference.md from the models
 	$(PYTHON) -m modelyard_operator.api.generate
 
+.PHONY: drift
+drift: setup  ## Fail where crds/ or docs/reference.md are not what the models say
+	$(PYTHON) -m modelyard_operator.api.generate --check
+
 .PHONY: cluster-up
 cluster-up:  ## Start the one-node Kubernetes with KubeRay
 	hack/cluster up
