@@ -16,7 +16,8 @@ class Settings(BaseSettings):
     default_serving_cluster: str | None = Field(
         default=None,
         pattern=r"^[a-z0-9-]+/[a-z0-9-]+$",
-        description="`<namespace>/<name>` of the ServingCluster for services that name none; None: each must name one.",
+        description="`<namespace>/<name>` of the ServingCluster for services that name none; "
+        "without it each must name one.",
     )
     gateway_url: str = Field(description="Address of the gateways' Service, for status.url.")
     gateway_labels: str = Field(
@@ -26,7 +27,7 @@ class Settings(BaseSettings):
     metrics_port: int = Field(default=9090, ge=0, le=65535)
     probe_port: int = Field(default=8080, ge=0, le=65535)
     stuck_after_s: float = Field(
-        default=120.0, gt=0, description="Seconds after which a loop that does not finish fails the liveness probe."
+        default=120.0, gt=0, description="Seconds after which a loop that does not finish fails the probe."
     )
     resync_s: float = Field(default=300.0, gt=0, description="Seconds between looks at an object at rest.")
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")

@@ -7,4 +7,4 @@ class GatewayClient(Protocol):
     """Asks gateways which route document they have applied."""
 
     async def applied_version(self, address: str) -> str | None:
-        """The version in effect at the gateway pod with this IP, or None where it does not say (within 2 s)."""
+        """The version in effect at the gateway pod with this IP; None where it does not say within 2 s."""

@@ -29,7 +29,30 @@ SECRET = Kind("v1", "Secret", "secrets")
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
 EVENT = Kind("v1", "Event", "events")
-CRD = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
+CRD = Kind(
+    "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
+)
+
+KINDS = (
+    MODEL_SERVICE,
+    SERVING_CLUSTER,
+    ACCELERATOR_POOL,
+    CONTROLLER_REVISION,
+    RAY_CLUSTER,
+    POD,
+    NODE,
+    SECRET,
+    CONFIG_MAP,
+    NAMESPACE,
+    EVENT,
+    CRD,
+)
+_KIND_BY_NAME = {(kind.api_version, kind.kind): kind for kind in KINDS}
+
+
+def kind_of(manifest: Manifest) -> Kind:
+    """The kind that a manifest says it is; KeyError for one that the operator has no dealings with."""
+    return _KIND_BY_NAME[manifest["apiVersion"], manifest["kind"]]
 
 
 class KubeClient(Protocol):
@@ -53,10 +76,15 @@ class KubeClient(Protocol):
         """
 
     async def apply_status(self, manifest: Manifest) -> Manifest:
-        """Server-side apply of the status subresource; `manifest` carries apiVersion, kind, name and status only."""
+        """Server-side apply of the status; `manifest` carries apiVersion, kind, name and status only."""
 
-    async def delete(self, kind: Kind, name: str, *, namespace: str | None = None, uid: str | None = None) -> bool:
-        """Delete in the background; False where there was none (or, with `uid`, another object has the name)."""
+    async def delete(
+        self, kind: Kind, name: str, *, namespace: str | None = None, uid: str | None = None
+    ) -> bool:
+        """Delete in the background; False where there was none, or only another than `uid`."""
+
+    async def set_finalizers(self, manifest: Manifest, finalizers: Sequence[str]) -> None:
+        """Replace the finalizers of `manifest` as it was read; `Conflict` when it has moved on."""
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Create, for Events; `AlreadyExists` where the name is taken."""

@@ -1,0 +1,133 @@
+"""The Serve REST API and the replicas' proof over HTTP."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import aiohttp
+
+from modelyard_operator.ray.client import ConfigRefused, Proof, ServeClient, ServeUnreachable
+from modelyard_serving.contract import PROVE_PATH
+
+READ_TIMEOUT_S = 10.0
+WRITE_TIMEOUT_S = 30.0
+"""The first PUT starts Serve on the head, which takes seconds."""
+MAX_TEXT = 2000
+"""Characters of an answer that are kept for a message."""
+
+_APPLICATIONS = "/api/serve/applications/"
+
+
+class HttpServeClients:
+    """Serve clients that share one session; `observe` is told how each PUT ends: ok, refused, unreachable."""
+
+    def __init__(self, session: aiohttp.ClientSession, observe: Callable[[str], None] | None = None) -> None:
+        self._session = session
+        self._observe = observe or (lambda outcome: None)
+
+    def client(self, address: str, token: str) -> ServeClient:
+        return HttpServeClient(self._session, address, token, self._observe)
+
+
+class HttpServeClient:
+    """The Serve REST API of one Ray cluster; see `ray.client.ServeClient` for the contract."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, address: str, token: str, observe: Callable[[str], None]
+    ) -> None:
+        self._session = session
+        self._url = f"http://{address}{_APPLICATIONS}"
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._observe = observe
+
+    async def details(self) -> Mapping[str, Any]:
+        code, text = await self._exchange("GET", READ_TIMEOUT_S)
+        if code != 200:
+            raise ServeUnreachable(f"GET {self._url} answered {code}: {text[:MAX_TEXT]}")
+        body = _object(text)
+        if body is None:
+            raise ServeUnreachable(f"GET {self._url} did not answer with a JSON object")
+        return body
+
+    async def put(self, config: Mapping[str, Any]) -> None:
+        outcome = "unreachable"
+        try:
+            code, text = await self._exchange("PUT", WRITE_TIMEOUT_S, config)
+            if code == 400:
+                outcome = "refused"
+                raise ConfigRefused(text[:MAX_TEXT])
+            if code != 200:
+                raise ServeUnreachable(f"PUT {self._url} answered {code}: {text[:MAX_TEXT]}")
+            outcome = "ok"
+        finally:
+            self._observe(outcome)
+
+    async def _exchange(
+        self, method: str, timeout_s: float, body: Mapping[str, Any] | None = None
+    ) -> tuple[int, str]:
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            async with self._session.request(
+                method, self._url, json=body, headers=self._headers, timeout=timeout, allow_redirects=False
+            ) as answer:
+                return answer.status, await answer.text(errors="replace")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ServeUnreachable(f"{method} {self._url}: {str(error) or type(error).__name__}") from error
+
+
+class HttpProber:
+    """Asks a revision to prove itself; see `ray.client.Prober` for the contract."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def prove(self, address: str, prefix: str, *, timeout_s: float) -> Proof:
+        begun = time.monotonic()
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            async with self._session.get(f"http://{address}{prefix}{PROVE_PATH}", timeout=timeout) as answer:
+                code, text = answer.status, await answer.text(errors="replace")
+        except TimeoutError:
+            return Proof(
+                ok=False, message=f"no answer within {timeout_s:g} s", seconds=time.monotonic() - begun
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            message = str(error) or type(error).__name__
+            return Proof(ok=False, message=message, seconds=time.monotonic() - begun)
+        return _proof(code, text, time.monotonic() - begun)
+
+
+def _proof(code: int, text: str, seconds: float) -> Proof:
+    """Read the replica's answer: its own measure of the inference where it gives one, ours otherwise."""
+    body = _object(text) or {}
+    if code != 200 or not body:
+        return Proof(ok=False, message=_complaint(body, code, text), seconds=seconds)
+    measured = body.get("seconds")
+    ledger = body.get("ledger")
+    return Proof(
+        ok=True,
+        message="",
+        seconds=float(measured) if isinstance(measured, int | float) else seconds,
+        ledger=_numbers(ledger) if isinstance(ledger, dict) else None,
+    )
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {phase: float(value) for phase, value in values.items() if isinstance(value, int | float)}
+
+
+def _complaint(body: Mapping[str, Any], code: int, text: str) -> str:
+    """The message of an error in OpenAI's shape, or else the beginning of whatever was said."""
+    error = body.get("error")
+    if isinstance(error, dict) and error.get("message"):
+        return str(error["message"])[:MAX_TEXT]
+    return f"answered {code}: {text[:300].strip()}"
+
+
+def _object(text: str) -> Mapping[str, Any] | None:
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
