@@ -51,7 +51,9 @@ def component(state: StateFolder, name: str) -> Component:
 
 def start(state: StateFolder, name: str) -> None:
     """Start one daemon (nothing happens when it runs) and wait until it answers, where it can be asked."""
-    processes.start(state, component(state, name))
+    # A running daemon's files are not written anew: kube-proxy ends itself when its own change.
+    if processes.running_pid(state, name) is None:
+        processes.start(state, component(state, name))
     access = own_access(state)
     if name == "apiserver":
         control_plane.await_apiserver(state, lambda: _answers(access, "get", "--raw=/readyz"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -59,15 +58,19 @@ def start(state: StateFolder, component: Component) -> int:
     pid = running_pid(state, component.name)
     if pid is not None:
         return pid
-    with state.log(component.name).open("ab") as log:
-        process = subprocess.Popen(
-            component.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-    started = start_time(process.pid)
+    argv = component.argv()
+    with state.log(component.name).open("ab") as log, Path(os.devnull).open("rb") as nothing:
+        # Not subprocess: its objects complain when they are dropped while their process runs, as ours shall.
+        redirects = [
+            (os.POSIX_SPAWN_DUP2, source.fileno(), number)
+            for number, source in enumerate((nothing, log, log))
+        ]
+        pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=redirects, setsid=True)
+    started = start_time(pid)
     if started is None:
         raise StepError(f"{component.name} ended at once", log=state.log(component.name))
-    (state.pids / component.name).write_text(f"{process.pid} {started}\n")
-    return process.pid
+    (state.pids / component.name).write_text(f"{pid} {started}\n")
+    return pid
 
 
 def stop(state: StateFolder, name: str, *, grace: float = 10) -> bool:
