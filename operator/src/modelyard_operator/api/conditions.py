@@ -75,10 +75,6 @@ class Reason(StrEnum):
     HEAD_GONE = "HeadGone"
     SERVE_UNREACHABLE = "ServeUnreachable"
     CONFIG_REFUSED = "ConfigRefused"
-    # AcceleratorPool
-    IN_USE = "InUse"
-    UNUSED = "Unused"
-
 
 MAX_MESSAGE = 1024
 

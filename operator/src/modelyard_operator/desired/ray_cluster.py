@@ -1,0 +1,126 @@
+"""The RayCluster of a ServingCluster: a head that runs no model, and the worker groups that its revisions need."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from modelyard_operator.api.serving_cluster import ServingCluster
+from modelyard_operator.desired.names import (
+    CLUSTER_LABEL,
+    CLUSTER_NAMESPACE_LABEL,
+    DASHBOARD_PORT,
+    MANAGED_LABEL,
+    SERVE_PORT,
+    digest,
+)
+from modelyard_operator.desired.ray_pods import pod_template
+from modelyard_operator.desired.resolution import Platform
+
+_SCALED_BY_RAY = ("replicas", "scaleStrategy")
+"""Fields of a worker group that Ray's autoscaler writes: we carry over what stands there."""
+
+
+def ray_cluster_name(cluster: ServingCluster) -> str:
+    """The RayCluster for new revisions: another head or Ray is another RayCluster beside this one.
+
+    Only what the user wrote counts, so that a new release of the operator moves nothing. Claims are no concern of
+    the head's: adding one makes other worker groups, not another RayCluster.
+    """
+    written = cluster.spec.model_dump(
+        mode="json", by_alias=True, exclude_none=True, exclude_defaults=True, exclude={"runtime": {"volumes"}}
+    )
+    return f"{cluster.metadata.name}-{digest(written, 6)}"
+
+
+def ray_cluster(cluster: ServingCluster, platform: Platform) -> dict[str, Any]:
+    """The RayCluster of `cluster` without worker groups."""
+    name = ray_cluster_name(cluster)
+    runtime = cluster.spec.runtime.model_copy(update={"volumes": ()})
+    image = runtime.image or platform.image
+    labels = {
+        MANAGED_LABEL: "true",
+        CLUSTER_LABEL: cluster.metadata.name,
+        CLUSTER_NAMESPACE_LABEL: cluster.metadata.namespace,
+    }
+    head = {
+        "name": "ray-head",
+        "image": image,
+        "imagePullPolicy": platform.image_pull_policy,
+        "resources": {
+            "requests": {"cpu": cluster.spec.head.cpu, "memory": cluster.spec.head.memory},
+            "limits": {"memory": cluster.spec.head.memory},
+        },
+        "ports": [
+            {"name": "gcs", "containerPort": 6379},
+            {"name": "dashboard", "containerPort": DASHBOARD_PORT},
+            {"name": "serve", "containerPort": SERVE_PORT},
+            {"name": "metrics", "containerPort": 8080},
+        ],
+    }
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayCluster",
+        "metadata": {
+            "name": name,
+            "namespace": cluster.metadata.namespace,
+            "labels": labels,
+            "ownerReferences": [owner_reference("ServingCluster", cluster.metadata.name, cluster.metadata.uid)],
+        },
+        "spec": {
+            "rayVersion": runtime.ray_version or platform.ray_version,
+            "authOptions": {"mode": "token"},
+            "enableInTreeAutoscaling": True,
+            "autoscalerOptions": {
+                "version": "v2",
+                "idleTimeoutSeconds": 60,
+                "imagePullPolicy": platform.image_pull_policy,
+                "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - in the pod
+                "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 - in the pod
+            },
+            "headGroupSpec": {
+                "rayStartParams": {"dashboard-host": "0.0.0.0", "num-cpus": "0"},
+                "template": pod_template(runtime, head, labels=labels, placement={}),
+            },
+        },
+    }
+
+
+def owner_reference(kind: str, name: str, uid: str) -> dict[str, Any]:
+    """Of a controller in our API group: the child goes when its owner goes."""
+    return {
+        "apiVersion": "modelyard.dev/v1alpha1",
+        "kind": kind,
+        "name": name,
+        "uid": uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def with_groups(
+    base: Mapping[str, Any],
+    live: Mapping[str, Any] | None,
+    groups: Iterable[Mapping[str, Any]],
+    populated: Iterable[str],
+) -> dict[str, Any]:
+    """`base` with the worker groups that are wanted, and those of `live` that still have pods (`populated`).
+
+    Groups keep their order and what Ray's autoscaler wrote into them; new ones come last.
+    """
+    wanted = {group["groupName"]: dict(group) for group in groups}
+    keep = set(populated)
+    standing = {group["groupName"]: group for group in (live or {}).get("spec", {}).get("workerGroupSpecs") or []}
+    merged: list[dict[str, Any]] = []
+    for name, old in standing.items():
+        if name in wanted:
+            scaled = {field: old[field] for field in _SCALED_BY_RAY if field in old}
+            merged.append({**wanted.pop(name), **scaled})
+        elif name in keep:
+            merged.append(dict(old))
+    merged += [wanted[name] for name in sorted(wanted)]
+    return {**base, "spec": {**base["spec"], "workerGroupSpecs": merged}}

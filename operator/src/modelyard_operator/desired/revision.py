@@ -1,0 +1,202 @@
+"""Revisions: what a ModelService resolved to, stored in an immutable ControllerRevision.
+
+A revision holds the rendered worker group and the rendered Serve application, so that a later release of the operator,
+another default image or an edited pool changes nothing that runs.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from modelyard_operator.api.quantity import parse_bytes
+from modelyard_operator.desired.names import (
+    CLUSTER_LABEL,
+    CLUSTER_NAMESPACE_LABEL,
+    KIND_LABEL,
+    MANAGED_LABEL,
+    PHASE_ANNOTATION,
+    REVISION_LABEL,
+    SERVICE_LABEL,
+    application_name,
+    revision_object_name,
+    route_prefix,
+)
+from modelyard_operator.desired.ray_cluster import owner_reference
+from modelyard_operator.desired.resolution import Resolved
+from modelyard_operator.desired.worker_group import group_resource, worker_group
+from modelyard_serving.contract import DEPLOYMENT, IMPORT_PATH, ModelConfig, ReplicaConfig, Task
+
+SCHEMA = 1
+
+
+class Phase(StrEnum):
+    """Where a revision stands; kept in an annotation, because a ControllerRevision's data cannot change."""
+
+    CANDIDATE = "Candidate"
+    """Comes up beside the active one and proves itself."""
+    ACTIVE = "Active"
+    """Takes the requests."""
+    DRAINING = "Draining"
+    """Takes no new requests once every gateway has switched."""
+    STOPPED = "Stopped"
+    """Taken down because the service is suspended or at replicas 0; comes back as it was."""
+    RETIRED = "Retired"
+    """The record that its application may be removed."""
+
+
+RUNNING_PHASES = frozenset({Phase.CANDIDATE, Phase.ACTIVE, Phase.DRAINING})
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A ControllerRevision of ours."""
+
+    namespace: str
+    service: str
+    name: str
+    number: int
+    phase: Phase
+    created: str
+    data: dict[str, Any]
+
+    @property
+    def spec_hash(self) -> str:
+        return str(self.data["specHash"])
+
+    @property
+    def application(self) -> str:
+        return application_name(self.namespace, self.service, self.name)
+
+    @property
+    def prefix(self) -> str:
+        return route_prefix(self.namespace, self.service, self.name)
+
+    @property
+    def cluster_key(self) -> tuple[str, str]:
+        return self.data["servingCluster"]["namespace"], self.data["servingCluster"]["name"]
+
+    @property
+    def ray_cluster(self) -> str:
+        return str(self.data["rayCluster"])
+
+    @property
+    def group(self) -> dict[str, Any]:
+        group: dict[str, Any] = self.data["workerGroup"]
+        return group
+
+    @property
+    def request_timeout_s(self) -> float:
+        return float(self.data["requestTimeoutSeconds"])
+
+    def at(self, phase: Phase, number: int | None = None) -> "Revision":
+        """The same revision in another phase."""
+        return replace(self, phase=phase, number=self.number if number is None else number)
+
+
+def new_revision(resolved: Resolved, number: int) -> Revision:
+    """The candidate that `resolved` makes."""
+    group = worker_group(resolved)
+    data = {
+        "schema": SCHEMA,
+        "specHash": resolved.spec_hash,
+        "servingCluster": {"namespace": resolved.cluster_namespace, "name": resolved.cluster_name},
+        "rayCluster": resolved.ray_cluster,
+        "pool": resolved.pool.metadata.name,
+        "shape": resolved.shape.name,
+        "image": resolved.image,
+        "requestTimeoutSeconds": resolved.request_timeout_s,
+        "workerGroup": group,
+        "application": _application(resolved, group["groupName"]),
+    }
+    return Revision(
+        namespace=resolved.namespace,
+        service=resolved.name,
+        name=resolved.revision,
+        number=number,
+        phase=Phase.CANDIDATE,
+        created="",
+        data=data,
+    )
+
+
+def to_manifest(revision: Revision, owner_uid: str) -> dict[str, Any]:
+    """The ControllerRevision that holds `revision`."""
+    cluster_namespace, cluster_name = revision.cluster_key
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": {
+            "name": revision_object_name(revision.service, revision.name),
+            "namespace": revision.namespace,
+            "labels": {
+                MANAGED_LABEL: "true",
+                KIND_LABEL: "modelservice",
+                SERVICE_LABEL: revision.service,
+                REVISION_LABEL: revision.name,
+                CLUSTER_LABEL: cluster_name,
+                CLUSTER_NAMESPACE_LABEL: cluster_namespace,
+            },
+            "annotations": {PHASE_ANNOTATION: revision.phase.value},
+            "ownerReferences": [owner_reference("ModelService", revision.service, owner_uid)],
+        },
+        "data": revision.data,
+        "revision": revision.number,
+    }
+
+
+def from_manifest(manifest: dict[str, Any]) -> Revision:
+    """Read a ControllerRevision back.
+
+    Raises:
+        ValueError: it is not one that this operator understands.
+    """
+    try:
+        metadata, data = manifest["metadata"], manifest["data"]
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"schema {data['schema']} is not {SCHEMA}")
+        return Revision(
+            namespace=metadata["namespace"],
+            service=metadata["labels"][SERVICE_LABEL],
+            name=metadata["labels"][REVISION_LABEL],
+            number=int(manifest["revision"]),
+            phase=Phase(metadata.get("annotations", {}).get(PHASE_ANNOTATION, "")),
+            created=metadata.get("creationTimestamp", ""),
+            data=data,
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a revision of a ModelService: {error!r} is missing or wrong") from error
+
+
+def _application(resolved: Resolved, group_name: str) -> dict[str, Any]:
+    """The fixed part of the Serve application; `serve_config` adds how many replicas there should be."""
+    config = ReplicaConfig(
+        service=f"{resolved.namespace}/{resolved.name}",
+        revision=resolved.revision,
+        model=ModelConfig(
+            uri=resolved.uri, path=resolved.model_path, task=Task(resolved.task) if resolved.task else None
+        ),
+        device=resolved.pool.spec.device,
+        memory_bytes=parse_bytes(resolved.shape.memory),
+        request_timeout_s=resolved.request_timeout_s,
+    )
+    actor: dict[str, Any] = {"num_cpus": 0, "resources": {group_resource(group_name): 1}}
+    if resolved.accelerators:
+        actor["num_gpus"] = resolved.accelerators
+    return {
+        "name": application_name(resolved.namespace, resolved.name, resolved.revision),
+        "route_prefix": route_prefix(resolved.namespace, resolved.name, resolved.revision),
+        "import_path": IMPORT_PATH,
+        "deployments": [
+            {
+                "name": DEPLOYMENT,
+                "user_config": config.as_user_config(),
+                # Far above what the engine runs at once: admission, queue and 429 belong to the replica.
+                "max_ongoing_requests": 1000,
+                "graceful_shutdown_timeout_s": resolved.request_timeout_s,
+                "graceful_shutdown_wait_loop_s": 1,
+                "health_check_period_s": 10,
+                "health_check_timeout_s": 30,
+                "ray_actor_options": actor,
+            }
+        ],
+    }

@@ -1,0 +1,85 @@
+"""The Serve config of one RayCluster: one document, all applications, written whole."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelyard_operator.api.model_service import ModelServiceSpec
+from modelyard_operator.desired.names import SERVE_PORT
+from modelyard_operator.desired.revision import RUNNING_PHASES, Revision
+from modelyard_operator.desired.scaling import scaling
+
+GRPC_PORT = 9000
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A service with its revisions, as far as the Serve config depends on them."""
+
+    spec: ModelServiceSpec
+    revisions: tuple[Revision, ...]
+    active_replicas: int = 0
+
+
+def fragments(tenants: Iterable[Tenant], ray_cluster: str) -> dict[str, dict[str, Any]]:
+    """The applications that should run on `ray_cluster`, by name."""
+    wanted: dict[str, dict[str, Any]] = {}
+    for tenant in tenants:
+        for revision in tenant.revisions:
+            if revision.phase in RUNNING_PHASES and revision.ray_cluster == ray_cluster:
+                wanted[revision.application] = _fragment(tenant, revision)
+    return wanted
+
+
+def _fragment(tenant: Tenant, revision: Revision) -> dict[str, Any]:
+    application = revision.data["application"]
+    size = scaling(tenant.spec, revision.phase, tenant.active_replicas)
+    deployment = {**application["deployments"][0], **size}
+    return {**application, "deployments": [deployment]}
+
+
+@dataclass(frozen=True)
+class ServeChange:
+    """What writing the config would do."""
+
+    config: dict[str, Any]
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    """Applications that nothing asks for but whose retirement is not recorded: they stay."""
+
+    @property
+    def needed(self) -> bool:
+        return bool(self.added or self.changed or self.removed)
+
+
+def serve_change(
+    wanted: Mapping[str, dict[str, Any]],
+    standing: Mapping[str, dict[str, Any] | None],
+    retired: Iterable[str],
+) -> ServeChange:
+    """Compare what should run with what Ray says that it was given (`standing`: name to config, None where unknown).
+
+    An application leaves the config only when its name is in `retired`.
+    """
+    may_go = set(retired)
+    kept = {n: c for n, c in standing.items() if n not in wanted and n not in may_go and c is not None}
+    applications = {**kept, **wanted}
+    config = {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": "0.0.0.0", "port": SERVE_PORT, "keep_alive_timeout_s": 90},
+        "grpc_options": {
+            "port": GRPC_PORT,
+            "grpc_servicer_functions": ["ray.serve.generated.serve_pb2_grpc.add_RayServeAPIServiceServicer_to_server"],
+        },
+        "logging_config": {"encoding": "JSON", "log_level": "INFO", "enable_access_log": False},
+        "applications": [applications[name] for name in sorted(applications)],
+    }
+    return ServeChange(
+        config=config,
+        added=tuple(sorted(n for n in wanted if n not in standing)),
+        changed=tuple(sorted(n for n, c in wanted.items() if n in standing and standing[n] != c)),
+        removed=tuple(sorted(n for n in standing if n not in applications)),
+        kept=tuple(sorted(kept)),
+    )

@@ -1,0 +1,77 @@
+"""A worker group of a RayCluster: pods of one pool, shape and image, with one replica each."""
+
+import json
+from typing import Any
+
+from modelyard_operator.api.quantity import parse_quantity
+from modelyard_operator.desired.names import (
+    CLUSTER_LABEL,
+    CLUSTER_NAMESPACE_LABEL,
+    MANAGED_LABEL,
+    digest,
+)
+from modelyard_operator.desired.ray_pods import pod_template
+from modelyard_operator.desired.resolution import Resolved
+
+_OBJECT_STORE_BYTES = 128 * 1024**2
+"""Ray's object store carries no tensors here: requests go over HTTP, weights come from files."""
+
+
+def worker_group(resolved: Resolved) -> dict[str, Any]:
+    """The group that runs `resolved`, without its limits of size.
+
+    Its name carries a hash of all the rest, so that whatever differs is another group: a group in use never changes.
+    """
+    group = _group(resolved)
+    name = f"{resolved.pool.metadata.name[:20]}-{resolved.shape.name[:12]}-{digest(group, 6)}"
+    group["rayStartParams"]["resources"] = json.dumps(json.dumps({group_resource(name): 1}))
+    return {"groupName": name, **group}
+
+
+def group_resource(group_name: str) -> str:
+    """The Ray resource that places replicas in a group, one for each worker."""
+    return f"group-{group_name}"
+
+
+def sized(group: dict[str, Any], max_workers: int) -> dict[str, Any]:
+    """`group` with the limits within which Ray's autoscaler moves."""
+    return {**group, "minReplicas": 0, "maxReplicas": max_workers, "replicas": 0}
+
+
+def _group(resolved: Resolved) -> dict[str, Any]:
+    pool, shape = resolved.pool.spec, resolved.shape
+    requests: dict[str, Any] = {"cpu": shape.cpu, "memory": shape.memory}
+    limits: dict[str, Any] = {"memory": shape.memory}
+    if pool.resource_name and shape.accelerators:
+        limits[pool.resource_name] = requests[pool.resource_name] = str(shape.accelerators)
+    placement: dict[str, Any] = {"automountServiceAccountToken": False}
+    if pool.node_selector:
+        placement["nodeSelector"] = dict(pool.node_selector)
+    if pool.tolerations:
+        placement["tolerations"] = [
+            t.model_dump(mode="json", by_alias=True, exclude_none=True) for t in pool.tolerations
+        ]
+    if resolved.runtime.service_account_name:
+        placement["serviceAccountName"] = resolved.runtime.service_account_name
+    container = {
+        "name": "ray-worker",
+        "image": resolved.image,
+        "imagePullPolicy": resolved.image_pull_policy,
+        "resources": {"requests": requests, "limits": limits},
+        "ports": [{"name": "serve", "containerPort": 8000}, {"name": "metrics", "containerPort": 8080}],
+    }
+    labels = {
+        MANAGED_LABEL: "true",
+        CLUSTER_LABEL: resolved.cluster_name,
+        CLUSTER_NAMESPACE_LABEL: resolved.cluster_namespace,
+    }
+    ray_start: dict[str, str] = {
+        "num-cpus": str(max(1, int(parse_quantity(shape.cpu)))),
+        "object-store-memory": str(_OBJECT_STORE_BYTES),
+    }
+    if shape.accelerators:
+        ray_start["num-gpus"] = str(shape.accelerators)
+    return {
+        "rayStartParams": ray_start,
+        "template": pod_template(resolved.runtime, container, labels=labels, placement=placement),
+    }

@@ -1,0 +1,1 @@
+"""Pure: from what Kubernetes and Ray answer to facts. No client, no clock, no environment."""

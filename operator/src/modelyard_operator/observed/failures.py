@@ -1,0 +1,52 @@
+"""From the text of a failure to a reason and words that a person can act on."""
+
+import re
+from dataclasses import dataclass
+
+from modelyard_operator.api.conditions import Reason
+from modelyard_serving.contract import REASON_MARK, FailureReason
+
+_MARKED = re.compile(re.escape(REASON_MARK) + r"(\w+): ([^\n]+)")
+_IMPORT = re.compile(r"(?:ModuleNotFoundError|ImportError): ([^\n]+)")
+_MEMORY = re.compile(r"OutOfMemory|out of memory|OOM|memory pressure|MemoryError|ray_memory_monitor", re.IGNORECASE)
+_ERROR_LINE = re.compile(r"^\s*(?:[\w.]*\.)?(\w*(?:Error|Exception)): (.+)$", re.MULTILINE)
+_REASONS: dict[str, Reason] = {
+    FailureReason.MODEL_NOT_FOUND: Reason.MODEL_NOT_FOUND,
+    FailureReason.MODEL_INVALID: Reason.MODEL_INVALID,
+    FailureReason.MODEL_TOO_LARGE: Reason.MODEL_TOO_LARGE,
+    FailureReason.ACCELERATOR_MISSING: Reason.ACCELERATOR_MISSING,
+}
+_OUT_OF_MEMORY = (
+    "A replica used more memory than its worker has and was killed. Raise spec.resources.memory, so that a larger "
+    "worker shape is chosen."
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What is wrong."""
+
+    reason: Reason
+    message: str
+
+
+def classify(text: str) -> Failure:
+    """The failure that Ray's message `text` tells of.
+
+    Replicas mark what they know (`contract.failure_text`); the rest is read from the exception's own line.
+    """
+    marked = _MARKED.search(text)
+    if marked is not None and marked[1] in _REASONS:
+        return Failure(_REASONS[marked[1]], marked[2].strip())
+    if _MEMORY.search(text):
+        return Failure(Reason.OUT_OF_MEMORY, _OUT_OF_MEMORY)
+    imported = _IMPORT.search(text)
+    if imported is not None:
+        return Failure(
+            Reason.IMPORT_FAILED,
+            f"The runtime image cannot import the replica's code: {imported[1].strip()}. "
+            "Name an image with Modelyard's serving code in the ServingCluster's spec.runtime.image.",
+        )
+    errors = _ERROR_LINE.findall(text)
+    detail = ": ".join(errors[-1]) if errors else " ".join(text.split())[:400]
+    return Failure(Reason.DEPLOY_FAILED, f"Ray Serve could not start it: {detail}")

@@ -1,0 +1,47 @@
+"""Facts from Ray Serve's details (`GET /api/serve/applications/`, ray/serve/schema.py, ServeInstanceDetails)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelyard_serving.contract import DEPLOYMENT
+
+
+@dataclass(frozen=True)
+class ApplicationFacts:
+    """One Serve application."""
+
+    name: str
+    status: str
+    """NOT_STARTED, DEPLOYING, DEPLOY_FAILED, RUNNING, UNHEALTHY or DELETING."""
+    message: str = ""
+    target: int = 0
+    running: int = 0
+    starting: int = 0
+    nodes: frozenset[str] = frozenset()
+    """IP addresses of the pods with a running replica."""
+    config: dict[str, Any] | None = field(default=None, compare=False)
+    """What was submitted; None for an application that is going away."""
+
+
+def parse_details(details: Mapping[str, Any]) -> dict[str, ApplicationFacts]:
+    """The applications of a Ray cluster, by name."""
+    return {name: _application(name, app) for name, app in (details.get("applications") or {}).items()}
+
+
+def _application(name: str, app: Mapping[str, Any]) -> ApplicationFacts:
+    deployment = (app.get("deployments") or {}).get(DEPLOYMENT) or {}
+    replicas = deployment.get("replicas") or []
+    running = [replica for replica in replicas if replica.get("state") == "RUNNING"]
+    messages = [text for text in (deployment.get("message"), app.get("message")) if text]
+    deleting = app.get("status") == "DELETING"
+    return ApplicationFacts(
+        name=name,
+        status=str(app.get("status")),
+        message="\n".join(messages),
+        target=int(deployment.get("target_num_replicas") or 0),
+        running=len(running),
+        starting=sum(replica.get("state") in ("STARTING", "UPDATING", "RECOVERING") for replica in replicas),
+        nodes=frozenset(str(replica["node_ip"]) for replica in running if replica.get("node_ip")),
+        config=None if deleting else app.get("deployed_app_config"),
+    )

@@ -1,0 +1,53 @@
+"""What the operator last saw of a ServingCluster: shared by the loops, read-only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from modelyard_operator.observed.failures import Failure
+from modelyard_operator.observed.kuberay import RayClusterFacts
+from modelyard_operator.observed.pods import PodFacts
+from modelyard_operator.observed.serve import ApplicationFacts
+
+
+@dataclass(frozen=True)
+class RayClusterView:
+    """One RayCluster with its pods and applications."""
+
+    facts: RayClusterFacts
+    pods: tuple[PodFacts, ...] = ()
+    applications: Mapping[str, ApplicationFacts] | None = None
+    """None while Serve cannot be asked."""
+    trouble: Failure | None = None
+
+    def group_pods(self, group: str) -> tuple[PodFacts, ...]:
+        """The workers of a group."""
+        return tuple(pod for pod in self.pods if pod.group == group and not pod.is_head)
+
+    @property
+    def head(self) -> PodFacts | None:
+        return next((pod for pod in self.pods if pod.is_head), None)
+
+
+@dataclass(frozen=True)
+class ClusterView:
+    """A ServingCluster as last seen."""
+
+    current: str
+    """The RayCluster for new revisions."""
+    ray_clusters: Mapping[str, RayClusterView] = field(default_factory=dict)
+    trouble: Failure | None = None
+    """What keeps the whole cluster from working: KubeRay absent, head gone..."""
+
+    def application(self, ray_cluster: str, name: str) -> ApplicationFacts | None:
+        """Facts of an application; None where it is not there or Serve cannot be asked."""
+        view = self.ray_clusters.get(ray_cluster)
+        if view is None or view.applications is None:
+            return None
+        return view.applications.get(name)
+
+    def is_gone(self, ray_cluster: str, application: str) -> bool:
+        """Whether an application is known not to run: absence must be seen, not assumed."""
+        view = self.ray_clusters.get(ray_cluster)
+        if view is None:
+            return True
+        return view.applications is not None and application not in view.applications

@@ -1,0 +1,70 @@
+"""What the loops share: the ways out, the settings, and what they last saw."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+from modelyard_operator.api.conditions import Condition
+from modelyard_operator.desired.resolution import Platform
+from modelyard_operator.gateway.client import GatewayClient
+from modelyard_operator.kube.client import KubeClient, Manifest
+from modelyard_operator.observed.view import ClusterView
+from modelyard_operator.ray.client import Prober, ServeClients
+from modelyard_operator.reconcile.result import Key
+from modelyard_operator.reconcile.wakeups import Wakeups
+from modelyard_operator.settings import Settings
+from modelyard_operator.status.conditions import is_warning, transitions
+
+
+class Recorder(Protocol):
+    """Publishes Events; never blocks and never fails."""
+
+    def publish(self, regarding: Manifest, *, warning: bool, reason: str, message: str) -> None:
+        """An Event about the object `regarding`."""
+
+
+@dataclass
+class App:
+    """The operator's shared state. What is remembered here may be lost at any moment: it is only seen anew."""
+
+    kube: KubeClient
+    serve_clients: ServeClients
+    prober: Prober
+    gateways: GatewayClient
+    settings: Settings
+    events: Recorder
+    wakeups: Wakeups = field(default_factory=Wakeups)
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    views: dict[Key, ClusterView] = field(default_factory=dict)
+    """ServingClusters as their loops last saw them."""
+    routed: dict[Key, str] = field(default_factory=dict)
+    """Per service the revision that every gateway leads to; empty where they refuse; absent while they change."""
+
+    @property
+    def platform(self) -> Platform:
+        return Platform(
+            image=self.settings.serving_image,
+            ray_version=self.settings.ray_version,
+            image_pull_policy=self.settings.image_pull_policy,
+        )
+
+    @property
+    def default_cluster(self) -> tuple[str, str] | None:
+        """Namespace and name of the ServingCluster for services that name none."""
+        if self.settings.default_serving_cluster is None:
+            return None
+        namespace, _, name = self.settings.default_serving_cluster.partition("/")
+        return namespace, name
+
+    def announce(self, regarding: Manifest, previous: tuple[Condition, ...], conditions: tuple[Condition, ...]) -> None:
+        """One Event for each condition that changed."""
+        for changed in transitions(previous, conditions):
+            if changed.message:
+                self.events.publish(
+                    regarding,
+                    warning=is_warning(changed),
+                    reason=changed.reason,
+                    message=f"{changed.type}={changed.status}: {changed.message}",
+                )

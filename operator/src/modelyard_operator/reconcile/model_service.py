@@ -1,0 +1,265 @@
+"""The loop of a ModelService: resolve, take the next steps of its rollout, tell where it stands.
+
+It never writes to Ray: the loop of its ServingCluster does, from the revisions that this one records.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from modelyard_operator.api.accelerator_pool import AcceleratorPool
+from modelyard_operator.api.conditions import ConditionType, Reason
+from modelyard_operator.api.model_service import ColdStart, ModelService, ModelServiceStatus
+from modelyard_operator.api.serving_cluster import ServingCluster
+from modelyard_operator.desired.names import SERVE_PORT, public_path, revision_object_name
+from modelyard_operator.desired.ray_cluster import ray_cluster_name
+from modelyard_operator.desired.resolution import Rejection, Resolved, cluster_key, resolve
+from modelyard_operator.desired.revision import Phase, Revision, to_manifest
+from modelyard_operator.desired.rollout import Situation, Steps, next_steps
+from modelyard_operator.desired.scaling import is_stopped
+from modelyard_operator.kube.client import (
+    ACCELERATOR_POOL,
+    CONTROLLER_REVISION,
+    MODEL_SERVICE,
+    SERVING_CLUSTER,
+    Manifest,
+)
+from modelyard_operator.observed.view import ClusterView
+from modelyard_operator.ray.client import Proof
+from modelyard_operator.reconcile.app import App
+from modelyard_operator.reconcile.reading import InvalidSpec, parse, revisions_of
+from modelyard_operator.reconcile.result import Key, Result
+from modelyard_operator.reconcile.routes import ROUTES
+from modelyard_operator.status.cold_start import cold_start
+from modelyard_operator.status.conditions import condition, stamped
+from modelyard_operator.status.model_service import ServiceFacts, service_status
+
+log = logging.getLogger(__name__)
+
+PROOF_TIMEOUT_S = 60.0
+_RETRY_FIRST_S, _RETRY_MOST_S = 20.0, 300.0
+_FORGET_ROUTES_AFTER = timedelta(seconds=30)
+"""A deletion waits so long for the gateways to acknowledge; a gateway that is gone must not hold it for ever."""
+
+
+@dataclass
+class _Memory:
+    """What the loop remembers of a service between looks; losing it costs a repeated proof or an early retry."""
+
+    proven: dict[str, Proof] = field(default_factory=dict)
+    proof_failure: str | None = None
+    failures: int = 0
+    failed_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One look at a service."""
+
+    service: ModelService
+    manifest: Manifest
+    resolution: Resolved | Rejection
+    revisions: tuple[Revision, ...]
+    view: ClusterView | None
+
+
+class ModelServiceLoop:
+    """Reconciles ModelServices."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._memory: dict[Key, _Memory] = {}
+
+    async def reconcile(self, key: Key) -> Result:
+        """One look at the service `key` and one step."""
+        manifest = await self._app.kube.get(MODEL_SERVICE, key.name, namespace=key.namespace)
+        if manifest is None:
+            self._forget(key)
+            return Result(done=True)
+        try:
+            service = parse(ModelService, manifest)
+        except InvalidSpec as error:
+            await self._reject(key, manifest, str(error))
+            return Result(done="deletionTimestamp" in manifest["metadata"])
+        if service.metadata.deletion_timestamp is not None:
+            return self._let_go(key, service)
+        return await self._advance(key, await self._look(key, service, manifest))
+
+    async def _look(self, key: Key, service: ModelService, manifest: Manifest) -> _Look:
+        found = await revisions_of(self._app.kube, namespace=key.namespace, service=key.name)
+        bound = cluster_key(service, self._app.default_cluster)
+        return _Look(
+            service=service,
+            manifest=manifest,
+            resolution=await self._resolve(service, bound),
+            revisions=tuple(found.get((key, service.metadata.uid), [])),
+            view=self._app.views.get(Key(*bound)) if bound else None,
+        )
+
+    async def _resolve(self, service: ModelService, bound: tuple[str, str] | None) -> Resolved | Rejection:
+        if bound is None:
+            return Rejection(
+                Reason.SERVING_CLUSTER_NOT_FOUND,
+                "The platform has no default ServingCluster. Name one in spec.servingCluster.name.",
+            )
+        namespace, name = bound
+        found = await self._app.kube.get(SERVING_CLUSTER, name, namespace=namespace)
+        if found is None:
+            return Rejection(
+                Reason.SERVING_CLUSTER_NOT_FOUND,
+                f"There is no ServingCluster {namespace}/{name}. Create it, or name another one in "
+                "spec.servingCluster.",
+            )
+        pool_name = service.spec.accelerator.pool
+        pool = await self._app.kube.get(ACCELERATOR_POOL, pool_name)
+        if pool is None:
+            return Rejection(
+                Reason.POOL_NOT_FOUND,
+                f"spec.accelerator.pool names {pool_name!r}, but there is no AcceleratorPool of that name. "
+                "`kubectl get apool` lists them.",
+            )
+        cluster = parse(ServingCluster, found)
+        return resolve(service, cluster, parse(AcceleratorPool, pool), ray_cluster_name(cluster), self._app.platform)
+
+    async def _advance(self, key: Key, look: _Look) -> Result:
+        memory = self._memory.setdefault(key, _Memory())
+        now = self._app.clock()
+        steps = next_steps(
+            Situation(
+                wanted=look.resolution if isinstance(look.resolution, Resolved) else None,
+                stopped=is_stopped(look.service.spec),
+                revisions=look.revisions,
+                view=look.view,
+                routed=self._app.routed.get(key),
+                proven=memory.proven,
+                retry_due=_retry_due(memory, now),
+            )
+        )
+        await self._take(key, look, steps, memory)
+        revisions = tuple(r for r in steps.revisions if r not in steps.forget)
+        await self._tell(key, look, revisions, memory)
+        return self._next(steps, memory, now)
+
+    async def _take(self, key: Key, look: _Look, steps: Steps, memory: _Memory) -> None:
+        for revision in steps.changes:
+            await self._app.kube.apply(to_manifest(revision, look.service.metadata.uid))
+            log.info("revision %s of %s is %s", revision.name, key, revision.phase)
+            if revision.phase in (Phase.RETIRED, Phase.STOPPED):
+                memory.proven.pop(revision.name, None)
+        if steps.prove is not None and look.view is not None:
+            await self._prove(steps.prove, look.view, memory)
+        for revision in steps.forget:
+            name = revision_object_name(revision.service, revision.name)
+            await self._app.kube.delete(CONTROLLER_REVISION, name, namespace=key.namespace)
+        if steps.changes or steps.forget:
+            for cluster in {Key(*revision.cluster_key) for revision in steps.revisions}:
+                self._app.wakeups.wake(SERVING_CLUSTER, cluster)
+            self._app.wakeups.wake(*ROUTES)
+        if steps.failed is None and not any(r.phase is Phase.CANDIDATE for r in steps.revisions):
+            memory.failures, memory.failed_at = 0, None
+        elif steps.failed is not None and memory.failed_at is None:
+            memory.failures, memory.failed_at = memory.failures + 1, self._app.clock()
+        elif steps.failed is None:
+            memory.failed_at = None
+
+    async def _prove(self, revision: Revision, view: ClusterView, memory: _Memory) -> None:
+        """Ask for a real inference on every way that the gateways may take."""
+        cluster = view.ray_clusters[revision.ray_cluster]
+        addresses = [pod.address for pod in cluster.pods if pod.address and (pod.ready or pod.is_head)]
+        proof = Proof(ok=False, message="no Ray pod answers")
+        for address in addresses:
+            proof = await self._app.prober.prove(f"{address}:{SERVE_PORT}", revision.prefix, timeout_s=PROOF_TIMEOUT_S)
+            if not proof.ok:
+                break
+        memory.proof_failure = None if proof.ok else proof.message
+        if proof.ok:
+            memory.proven[revision.name] = proof
+
+    async def _tell(self, key: Key, look: _Look, revisions: tuple[Revision, ...], memory: _Memory) -> None:
+        if look.view is None and look.service.status.conditions and isinstance(look.resolution, Resolved):
+            return  # Just restarted: what was true is still the best that is known.
+        promoted = next((r for r in revisions if r.phase is Phase.ACTIVE and r.name in memory.proven), None)
+        ledger: ColdStart | None = None
+        known = look.service.status.cold_start
+        if promoted is not None and look.view is not None and (known is None or known.revision != promoted.name):
+            ledger = cold_start(promoted, look.view, memory.proven[promoted.name], self._app.clock())
+        facts = ServiceFacts(
+            resolution=look.resolution,
+            revisions=revisions,
+            view=look.view,
+            routed=self._app.routed.get(key),
+            url=self._app.settings.gateway_url.rstrip("/") + public_path(key.namespace, key.name),
+            proof_failure=memory.proof_failure,
+            cold_start=ledger,
+        )
+        await self._write(look.manifest, look.service.status, service_status(look.service, facts, self._app.clock()))
+
+    async def _write(self, manifest: Manifest, old: ModelServiceStatus, new: ModelServiceStatus) -> None:
+        if new == old:
+            return
+        metadata = manifest["metadata"]
+        await self._app.kube.apply_status(
+            {
+                "apiVersion": MODEL_SERVICE.api_version,
+                "kind": MODEL_SERVICE.kind,
+                "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
+                "status": new.model_dump(mode="json", by_alias=True, exclude_none=True),
+            }
+        )
+        self._app.announce(manifest, old.conditions, new.conditions)
+
+    async def _reject(self, key: Key, manifest: Manifest, message: str) -> None:
+        """Say what is wrong with a spec that cannot be read; what runs goes on."""
+        old = ModelServiceStatus.model_validate(manifest.get("status") or {})
+        rejected = [
+            condition(kind, status=False, reason=Reason.INVALID_SPEC, message=message)
+            for kind in (ConditionType.ACCEPTED, ConditionType.READY)
+        ]
+        kept = [c for c in old.conditions if c.type not in (ConditionType.ACCEPTED, ConditionType.READY)]
+        generation = manifest["metadata"].get("generation", 0)
+        conditions = stamped([*rejected, *kept], old.conditions, generation=generation, now=self._app.clock())
+        await self._write(
+            manifest,
+            old,
+            old.model_copy(update={"conditions": conditions, "observed_generation": generation}),
+        )
+
+    def _let_go(self, key: Key, service: ModelService) -> Result:
+        """Deletion: first the gateways stop sending requests, then the object may go.
+
+        Its revisions go with it (garbage collection); the ServingCluster's loop then takes its applications down,
+        and Ray Serve lets the requests that are under way finish.
+        """
+        self._app.wakeups.wake(*ROUTES)
+        since = datetime.fromisoformat(service.metadata.deletion_timestamp or "")
+        refused = self._app.routed.get(key) == ""
+        if refused or self._app.clock() - since > _FORGET_ROUTES_AFTER:
+            self._forget(key)
+            return Result(done=True)
+        return Result(requeue_after_s=0.5)
+
+    def _forget(self, key: Key) -> None:
+        self._memory.pop(key, None)
+        self._app.wakeups.wake(*ROUTES)
+        self._app.wakeups.wake_all(SERVING_CLUSTER)
+
+    def _next(self, steps: Steps, memory: _Memory, now: datetime) -> Result:
+        if steps.changes or steps.forget:
+            return Result(requeue_after_s=0.2)
+        if steps.prove is not None:
+            return Result(requeue_after_s=0.2 if steps.prove.name in memory.proven else 2.0)
+        if steps.failed is not None and memory.failed_at is not None:
+            due = memory.failed_at + timedelta(seconds=_retry_delay(memory.failures)) - now
+            return Result(requeue_after_s=max(0.5, due.total_seconds()))
+        moving = any(r.phase is not Phase.ACTIVE for r in steps.revisions) or not steps.revisions
+        return Result(requeue_after_s=5.0 if moving else None)
+
+
+def _retry_delay(failures: int) -> float:
+    return min(_RETRY_MOST_S, _RETRY_FIRST_S * 2.0 ** max(0, failures - 1))
+
+
+def _retry_due(memory: _Memory, now: datetime) -> bool:
+    if memory.failed_at is None:
+        return False
+    return now - memory.failed_at >= timedelta(seconds=_retry_delay(memory.failures))

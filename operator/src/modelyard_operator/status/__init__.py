@@ -1,0 +1,1 @@
+"""Pure: from facts to conditions and status. The clock is an argument."""

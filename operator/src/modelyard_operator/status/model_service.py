@@ -1,0 +1,267 @@
+"""The status of a ModelService: is it up, where, which revision, how many; and if not, why and what to do."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from modelyard_operator.api.conditions import Condition, ConditionType, Reason
+from modelyard_operator.api.model_service import ColdStart, ModelService, ModelServiceStatus, RevisionStatus
+from modelyard_operator.desired.names import SERVICE_LABEL
+from modelyard_operator.desired.resolution import Rejection, Resolved
+from modelyard_operator.desired.revision import RUNNING_PHASES, Phase, Revision
+from modelyard_operator.desired.routes import active_revision
+from modelyard_operator.desired.scaling import fixed_replicas, is_stopped
+from modelyard_operator.observed.failures import Failure, classify
+from modelyard_operator.observed.serve import ApplicationFacts
+from modelyard_operator.observed.view import ClusterView
+from modelyard_operator.status.conditions import condition, stamped
+
+A, B, P, D, R = (
+    ConditionType.ACCEPTED,
+    ConditionType.AVAILABLE,
+    ConditionType.PROGRESSING,
+    ConditionType.DEGRADED,
+    ConditionType.READY,
+)
+
+
+@dataclass(frozen=True)
+class ServiceFacts:
+    """All that the status depends on, beside the object itself."""
+
+    resolution: Resolved | Rejection
+    revisions: tuple[Revision, ...]
+    view: ClusterView | None
+    routed: str | None
+    url: str
+    proof_failure: str | None = None
+    """Why the candidate's real inference failed, if it did."""
+    cold_start: ColdStart | None = None
+    """The ledger of a start that has just ended."""
+
+
+def service_status(service: ModelService, facts: ServiceFacts, now: datetime) -> ModelServiceStatus:
+    """The status that `service` should have."""
+    old = service.status
+    active = active_revision(facts.revisions)
+    application = _application(facts, active)
+    running = application.running if application else 0
+    available = _available(service, facts, active, application)
+    degraded = _degraded(service, facts, active, application)
+    progressing = _progressing(service, facts, active, application)
+    accepted = _accepted(facts.resolution)
+    conditions = (
+        accepted,
+        available,
+        progressing,
+        degraded,
+        _ready(accepted, available, progressing, degraded),
+    )
+    name = active.name if active else None
+    return ModelServiceStatus(
+        observed_generation=service.metadata.generation,
+        conditions=stamped(conditions, old.conditions, generation=service.metadata.generation, now=now),
+        url=facts.url,
+        serving_cluster=_cluster(facts, active) or old.serving_cluster,
+        worker_shape=_shape(facts, active) or old.worker_shape,
+        active_revision=name,
+        revisions=_revisions(facts, active),
+        replicas=running,
+        desired_replicas=_desired(service, application),
+        selector=f"{SERVICE_LABEL}={service.metadata.name}",
+        cold_start=facts.cold_start or old.cold_start,
+        last_change=old.last_change if name == old.active_revision else now.replace(microsecond=0),
+    )
+
+
+def _application(facts: ServiceFacts, revision: Revision | None) -> ApplicationFacts | None:
+    if revision is None or facts.view is None:
+        return None
+    return facts.view.application(revision.ray_cluster, revision.application)
+
+
+def _accepted(resolution: Resolved | Rejection) -> Condition:
+    if isinstance(resolution, Rejection):
+        return condition(A, False, resolution.reason, resolution.message)
+    return condition(A, True, Reason.ACCEPTED, f"Runs on {resolution.pool.metadata.name}/{resolution.shape.name}.")
+
+
+def _available(
+    service: ModelService, facts: ServiceFacts, active: Revision | None, application: ApplicationFacts | None
+) -> Condition:
+    if service.spec.suspend:
+        return condition(
+            B, False, Reason.SUSPENDED, "spec.suspend is true: requests get 503. Set it to false to resume."
+        )
+    if is_stopped(service.spec):
+        return condition(B, False, Reason.STOPPED, "spec.replicas is 0: requests get 503. Scale it up to serve.")
+    if active is None:
+        return condition(B, False, Reason.NOT_SERVING, "No revision has proved itself yet.")
+    if application is None:
+        return _unseen(service, facts)
+    if facts.routed != active.name:
+        return condition(
+            B, _was_available(service), Reason.SWITCHING_TRAFFIC, "The gateways have not all switched yet."
+        )
+    if application.running:
+        replicas = f"{application.running} of {application.target} replicas serve."
+        return condition(B, True, Reason.SERVING, replicas)
+    auto = service.spec.autoscaling
+    if auto is not None and auto.min_replicas == 0 and application.target == 0:
+        return condition(B, True, Reason.SCALED_TO_ZERO, "No load: the next request starts a replica and waits for it.")
+    return condition(B, False, Reason.NOT_SERVING, "No replica serves now.")
+
+
+def _unseen(service: ModelService, facts: ServiceFacts) -> Condition:
+    """Serve cannot be asked, or has just lost the application: what was true may still be."""
+    trouble = facts.view.trouble if facts.view else None
+    if trouble is not None and trouble.reason is not Reason.SERVE_UNREACHABLE:
+        return condition(B, False, Reason.NOT_SERVING, trouble.message)
+    before = next((c for c in service.status.conditions if c.type is B), None)
+    if before is not None and before.status == "True":
+        return before
+    return condition(B, False, Reason.NOT_SERVING, "Ray Serve does not run it yet.")
+
+
+def _was_available(service: ModelService) -> bool:
+    return any(c.type is B and c.status == "True" for c in service.status.conditions)
+
+
+def _candidate(facts: ServiceFacts) -> Revision | None:
+    return next((r for r in facts.revisions if r.phase is Phase.CANDIDATE), None)
+
+
+def _degraded(
+    service: ModelService, facts: ServiceFacts, active: Revision | None, application: ApplicationFacts | None
+) -> Condition:
+    if is_stopped(service.spec):
+        return condition(D, False, Reason.HEALTHY)
+    candidate = _candidate(facts)
+    failure = _failure(facts, candidate) or _failure(facts, active)
+    if failure is None and facts.view is not None and (active or candidate):
+        failure = facts.view.trouble
+    if failure is not None:
+        serving = " The active revision goes on serving." if candidate and application and application.running else ""
+        return condition(D, True, failure.reason, failure.message + serving)
+    if application is not None and application.status == "UNHEALTHY":
+        return condition(
+            D,
+            True,
+            Reason.REPLICAS_UNHEALTHY,
+            f"Ray Serve: {application.message or 'replicas are unhealthy'}",
+        )
+    return condition(D, False, Reason.HEALTHY)
+
+
+def _failure(facts: ServiceFacts, revision: Revision | None) -> Failure | None:
+    """What keeps `revision` from serving: its replicas' own words first, then its pods, then its proof."""
+    if revision is None or facts.view is None:
+        return None
+    application = _application(facts, revision)
+    lacking = application is None or application.running < application.target
+    cluster = facts.view.ray_clusters.get(revision.ray_cluster)
+    if application is not None and lacking:
+        if application.status == "DEPLOY_FAILED":
+            return classify(application.message)
+        told = classify(application.message) if application.message else None
+        if told is not None and told.reason is not Reason.DEPLOY_FAILED:
+            return told
+    if lacking and cluster is not None:
+        troubles = [pod.trouble for pod in cluster.group_pods(revision.group["groupName"]) if pod.trouble]
+        if troubles:
+            return troubles[0]
+        if cluster.trouble is not None:
+            return cluster.trouble
+    if revision.phase is Phase.CANDIDATE and facts.proof_failure and not lacking:
+        return Failure(Reason.PROOF_FAILED, f"The new revision fails a real inference: {facts.proof_failure}")
+    return None
+
+
+def _progressing(
+    service: ModelService, facts: ServiceFacts, active: Revision | None, application: ApplicationFacts | None
+) -> Condition:
+    candidate = _candidate(facts)
+    if candidate is not None:
+        failure = _failure(facts, candidate)
+        gave_up = _application(facts, candidate)
+        if failure is not None and gave_up is not None and gave_up.status == "DEPLOY_FAILED":
+            return condition(
+                P,
+                False,
+                Reason.FAILED,
+                f"Revision {candidate.name} does not start; it is tried again. {failure.message}",
+            )
+        reason, message = _waits_for(facts, candidate)
+        return condition(P, True, reason, f"Revision {candidate.name}: {message}")
+    if active is not None and facts.routed != active.name and not is_stopped(service.spec):
+        return condition(P, True, Reason.SWITCHING_TRAFFIC, f"The gateways switch to revision {active.name}.")
+    draining = [r.name for r in facts.revisions if r.phase in (Phase.DRAINING, Phase.RETIRED)]
+    if draining:
+        return condition(P, True, Reason.DRAINING, f"Revision {', '.join(draining)} finishes its requests.")
+    if application is not None and application.running != application.target:
+        return condition(P, True, Reason.SCALING, f"{application.running} of {application.target} replicas serve.")
+    return condition(P, False, Reason.COMPLETE)
+
+
+def _waits_for(facts: ServiceFacts, revision: Revision) -> tuple[Reason, str]:
+    cluster = facts.view.ray_clusters.get(revision.ray_cluster) if facts.view else None
+    if cluster is None or cluster.applications is None:
+        return Reason.WAITING_FOR_CLUSTER, "waits for the Ray head to come up."
+    pods = cluster.group_pods(revision.group["groupName"])
+    application = cluster.applications.get(revision.application)
+    lacking = application is None or application.running < max(1, application.target)
+    if not lacking and application is not None:
+        return Reason.PROVING, "all replicas are up; asks for a real inference."
+    unstarted = [pod for pod in pods if pod.waiting is not None]
+    if unstarted and unstarted[0].waiting is not None:
+        return unstarted[0].waiting, f"waits for the worker pod {unstarted[0].name}."
+    if not any(pod.ready for pod in pods):
+        return Reason.WAITING_FOR_WORKER, "waits for a worker to join Ray."
+    up = f"{application.running} of {application.target} replicas are up" if application else "no replica yet"
+    return Reason.LOADING_MODEL, f"replicas load the model; {up}."
+
+
+def _ready(accepted: Condition, available: Condition, progressing: Condition, degraded: Condition) -> Condition:
+    if accepted.status != "True":
+        return accepted.model_copy(update={"type": R})
+    if progressing.reason == Reason.FAILED:
+        return condition(R, False, Reason(degraded.reason), degraded.message)
+    if available.status != "True" and degraded.status == "True":
+        return condition(R, False, Reason(degraded.reason), degraded.message)
+    if available.reason == Reason.NOT_SERVING and progressing.status == "True":
+        return condition(R, False, Reason(progressing.reason), progressing.message)
+    return available.model_copy(update={"type": R})
+
+
+def _revisions(facts: ServiceFacts, active: Revision | None) -> tuple[RevisionStatus, ...]:
+    shown = [r for r in facts.revisions if r.phase in RUNNING_PHASES or r.phase is Phase.RETIRED]
+    return tuple(
+        RevisionStatus(
+            name=r.name,
+            phase="Draining" if r.phase is Phase.RETIRED else r.phase.value,
+            traffic=100 if active is not None and r.name == active.name and facts.routed == r.name else 0,
+            message=_waits_for(facts, r)[1] if r.phase is Phase.CANDIDATE else "",
+        )
+        for r in sorted(shown, key=lambda r: -r.number)
+    )
+
+
+def _desired(service: ModelService, application: ApplicationFacts | None) -> int:
+    if is_stopped(service.spec):
+        return 0
+    if service.spec.autoscaling is None:
+        return fixed_replicas(service.spec)
+    return application.target if application else service.spec.autoscaling.min_replicas
+
+
+def _cluster(facts: ServiceFacts, active: Revision | None) -> str | None:
+    if isinstance(facts.resolution, Resolved):
+        return f"{facts.resolution.cluster_namespace}/{facts.resolution.cluster_name}"
+    return "/".join(active.cluster_key) if active else None
+
+
+def _shape(facts: ServiceFacts, active: Revision | None) -> str | None:
+    if active is not None:
+        return f"{active.data['pool']}/{active.data['shape']}"
+    if isinstance(facts.resolution, Resolved):
+        return f"{facts.resolution.pool.metadata.name}/{facts.resolution.shape.name}"
+    return None
