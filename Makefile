@@ -42,6 +42,16 @@ type: setup  ## mypy, strict
 unit: setup  ## The pure layers, in seconds
 	$(BIN)/pytest tests/unit
 
+.PHONY: contract
+contract: setup  ## The CRDs against a real API server on loopback
+	hack/cluster tools etcd kube-apiserver kubectl >/dev/null
+	$(BIN)/pytest tests/contract
+
+.PHONY: charts
+charts: setup  ## The Helm charts: lint, render, validate
+	hack/cluster tools etcd kube-apiserver kubectl helm >/dev/null
+	$(BIN)/pytest tests/charts
+
 .PHONY: generate
 generate: setup  ## Write crds/ and docs/reference.md from the models
 	$(PYTHON) -m modelyard_operator.api.generate

@@ -157,6 +157,9 @@ class ColdStart(StatusModel):
     """Where the time went when the active revision first came up, in seconds."""
 
     revision: str = Field(description="The revision that was started.")
+    provisioning: float | None = Field(
+        default=None, description="Until there was a worker pod: the Ray head, and its autoscaler's decision."
+    )
     scheduling: float | None = Field(default=None, description="From the worker pod's creation to its node.")
     image: float | None = Field(
         default=None, description="From the node to a running container: pulling and starting."

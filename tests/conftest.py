@@ -1,0 +1,28 @@
+"""The real API server, on loopback, for the tests that ask for it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.kubectl import Kubectl
+
+from modelyard_hack.control_plane import loopback_apiserver
+from modelyard_hack.step import wait_until
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    """kubectl against etcd and kube-apiserver of this run, with our CRDs applied."""
+    with loopback_apiserver(tmp_path_factory.mktemp("apiserver")) as kubeconfig:
+        client = Kubectl(kubeconfig)
+        client.must("apply", "--server-side", "-f", str(REPOSITORY / "crds"))
+        client.must("wait", "--for=condition=Established", "--timeout=20s", "-f", str(REPOSITORY / "crds"))
+        wait_until(lambda: _explained(client), what="discovery of our kinds", timeout=20)
+        yield client
+
+
+def _explained(client: Kubectl) -> bool:
+    """Whether the server tells our kinds to clients: it publishes schemas a moment after it serves them."""
+    return all(client("explain", f"{kind}.status").code == 0 for kind in ("msvc", "scl", "apool"))
