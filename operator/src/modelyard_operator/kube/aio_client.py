@@ -37,6 +37,9 @@ CONCURRENT_REQUESTS = 20
 LIST_ATTEMPTS = 3
 """How often a LIST begins anew when its continue token expires between two pages."""
 
+_UNTYPED = "failed to create typed patch object"
+"""How the API server refuses an apply with a field its schema lacks: with a 500, though it is for good."""
+
 RequestObserver = Callable[[str, str], None]
 """Told the verb and the status code (`none` without an answer) of each request."""
 
@@ -263,6 +266,8 @@ def _error_class(answer: _Answer) -> type[KubeError]:
         return Conflict if answer.names_an_object else KindAbsent
     if code in (401, 403):
         return Forbidden
+    if _UNTYPED in answer.text:
+        return Invalid
     if code in (410, 429) or code >= 500:
         return Unavailable
     return Invalid

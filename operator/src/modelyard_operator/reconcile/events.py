@@ -27,10 +27,10 @@ class EventRecorder:
         self._told: dict[tuple[str, str, str], datetime] = {}
         self._waiting: asyncio.Queue[Manifest] = asyncio.Queue(MAX_WAITING)
 
-    def publish(self, regarding: Manifest, event_type: str, reason: str, message: str) -> None:
-        """Tell of `regarding` (its apiVersion, kind and metadata) once in two minutes.
+    def publish(self, regarding: Manifest, *, warning: bool, reason: str, message: str) -> None:
+        """Tell of `regarding` (its apiVersion, kind and metadata), the same thing once in two minutes.
 
-        `event_type` is Normal or Warning. Neither blocks nor fails.
+        Neither blocks nor fails.
         """
         now = self._now()
         self._told = {
@@ -41,7 +41,9 @@ class EventRecorder:
             return
         self._told[identity] = now
         try:
-            self._waiting.put_nowait(_event(regarding, event_type, reason, message, now))
+            self._waiting.put_nowait(
+                _event(regarding, "Warning" if warning else "Normal", reason, message, now)
+            )
         except asyncio.QueueFull:
             logger.warning("Too many events wait; dropped %s: %s", reason, message)
 
