@@ -3,7 +3,7 @@
 from typing import Any
 
 from modelyard_operator.api.serving_cluster import EnvVar, Runtime
-from modelyard_serving.contract import MODELS_ROOT
+from modelyard_serving.contract import LOG_FILE_ENV, MODELS_ROOT
 
 LONGEST_REQUEST_S = 86_400
 """The upper bound of spec.requestTimeout: what must outlast any request is set to this and a margin."""
@@ -25,6 +25,8 @@ SERVE_ENV = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_COLOR_PREFIX": "0",
     "HF_HUB_OFFLINE": "1",
+    # Ray sends its workers' standard output to files; this is the container's own.
+    LOG_FILE_ENV: "/proc/1/fd/1",
     "HOME": "/tmp",  # noqa: S108 - in the pod
     "PYTHONSAFEPATH": "1",
     "PYTHONUNBUFFERED": "1",

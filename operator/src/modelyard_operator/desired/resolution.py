@@ -1,4 +1,4 @@
-"""From a ModelService, its ServingCluster and its AcceleratorPool to all that a revision needs, or to why it cannot be."""
+"""From a ModelService, its ServingCluster and its AcceleratorPool to what a revision needs, or why there is none."""
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath

@@ -4,13 +4,12 @@ import re
 from dataclasses import dataclass
 
 from modelyard_operator.api.conditions import Reason
-from modelyard_serving.contract import REASON_MARK, FailureReason
+from modelyard_serving.contract import FailureReason, read_failure
 
-_MARKED = re.compile(re.escape(REASON_MARK) + r"(\w+): ([^\n]+)")
 _IMPORT = re.compile(r"(?:ModuleNotFoundError|ImportError): ([^\n]+)")
 _MEMORY = re.compile(r"OutOfMemory|out of memory|OOM|memory pressure|MemoryError|ray_memory_monitor", re.IGNORECASE)
 _ERROR_LINE = re.compile(r"^\s*(?:[\w.]*\.)?(\w*(?:Error|Exception)): (.+)$", re.MULTILINE)
-_REASONS: dict[str, Reason] = {
+_REASONS = {
     FailureReason.MODEL_NOT_FOUND: Reason.MODEL_NOT_FOUND,
     FailureReason.MODEL_INVALID: Reason.MODEL_INVALID,
     FailureReason.MODEL_TOO_LARGE: Reason.MODEL_TOO_LARGE,
@@ -35,9 +34,9 @@ def classify(text: str) -> Failure:
 
     Replicas mark what they know (`contract.failure_text`); the rest is read from the exception's own line.
     """
-    marked = _MARKED.search(text)
-    if marked is not None and marked[1] in _REASONS:
-        return Failure(_REASONS[marked[1]], marked[2].strip())
+    told = read_failure(text)
+    if told is not None:
+        return Failure(_REASONS[told[0]], told[1])
     if _MEMORY.search(text):
         return Failure(Reason.OUT_OF_MEMORY, _OUT_OF_MEMORY)
     imported = _IMPORT.search(text)
