@@ -22,6 +22,12 @@ MODELS_ROOT = "/models"
 PROVE_PATH = "/-/prove"
 METRICS_PATH = "/-/metrics"
 
+LOG_FILE_ENV = "MODELYARD_LOG_FILE"
+"""Names the environment variable with the file that a replica writes its JSON lines to; standard output if unset.
+
+Ray sends the standard output of its workers to files. In a pod the value `/proc/1/fd/1` makes the lines appear in the
+container's own log."""
+
 REASON_MARK = "modelyard-reason="
 """A replica that cannot start raises an error whose text carries `modelyard-reason=<FailureReason>: <message>`.
 
@@ -80,6 +86,37 @@ class ReplicaConfig(_Contract):
         return self.model_dump(mode="json")
 
 
+class StartLedger(BaseModel):
+    """Where a replica's start spent its time."""
+
+    model_config = ConfigDict(frozen=True)  # a reader ignores what a newer replica adds
+
+    imports_s: float = Field(description="Seconds for importing torch and transformers.")
+    load_s: float = Field(description="Seconds for checking and reading the model's files.")
+    warmup_s: float = Field(description="Seconds for the first inferences.")
+
+
+class Proof(BaseModel):
+    """What `/-/prove` answers after a real inference."""
+
+    model_config = ConfigDict(frozen=True)
+
+    service: str
+    revision: str
+    seconds: float = Field(description="Seconds that the inference took, waiting for the engine included.")
+    tokens: int = Field(description="Tokens that it made.")
+    start: StartLedger
+
+
 def failure_text(reason: FailureReason, message: str) -> str:
     """The text of an error that tells the control plane `reason` and the user `message`."""
     return f"{REASON_MARK}{reason.value}: {message}"
+
+
+def read_failure(text: str) -> tuple[FailureReason, str] | None:
+    """The reason and message that `failure_text` put into `text`, wherever in it; None where there is none."""
+    _, mark, rest = text.partition(REASON_MARK)
+    name, _, message = rest.partition(": ")
+    if not mark or name not in list(FailureReason):
+        return None
+    return FailureReason(name), message.split("\n", 1)[0].strip()
