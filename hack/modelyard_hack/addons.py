@@ -53,6 +53,4 @@ def apply_addons(access: Access) -> None:
 def await_addons(access: Access) -> None:
     """Wait until both Deployments have rolled out; StepError names the pods that do not start."""
     for namespace, name in (("kube-system", "coredns"), ("kuberay-system", "kuberay-operator")):
-        access.kubectl(
-            "rollout", "status", f"deployment/{name}", f"--namespace={namespace}", "--timeout=120s"
-        )
+        access.kubectl("rollout", "status", f"deployment/{name}", f"--namespace={namespace}", "--timeout=120s")

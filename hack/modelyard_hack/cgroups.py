@@ -11,13 +11,12 @@ NAME = "modelyard"
 
 
 def hierarchies(mounts: str) -> list[Path]:
-    """Mount points of cgroup hierarchies in the text of /proc/mounts: all of v1, or the one of v2.
+    """Mount points of all cgroup hierarchies in the text of /proc/mounts.
 
-    Where v1 is mounted beside v2 (hybrid), the v2 tree carries no controller and the kubelet does not use it.
+    Where v2 is mounted beside v1 (hybrid) it carries no controller, but runc makes folders in it all the same.
     """
     fields = [line.split() for line in mounts.splitlines()]
-    first = [Path(field[1]) for field in fields if field[2] == "cgroup"]
-    return first or [Path(field[1]) for field in fields if field[2] == "cgroup2"]
+    return [Path(field[1]) for field in fields if field[2] in ("cgroup", "cgroup2")]
 
 
 def roots() -> list[Path]:
@@ -26,11 +25,7 @@ def roots() -> list[Path]:
 
 
 def is_v1() -> bool:
-    return "cgroup2" not in {
-        line.split()[2]
-        for line in Path("/proc/mounts").read_text().splitlines()
-        if Path(line.split()[1]) in {root.parent for root in roots()}
-    }
+    return " cgroup " in Path("/proc/mounts").read_text()
 
 
 def ensure() -> None:
@@ -45,10 +40,7 @@ def ensure() -> None:
 def kill_processes() -> int:
     """SIGKILL whatever still runs in a container of ours; returns how many processes that were."""
     pids = {
-        int(line)
-        for root in roots()
-        for listing in root.rglob("cgroup.procs")
-        for line in listing.read_text().split()
+        int(line) for root in roots() for listing in root.rglob("cgroup.procs") for line in listing.read_text().split()
     }
     for pid in pids:
         try:
@@ -62,13 +54,7 @@ def remove(timeout: float = 10) -> list[Path]:
     """Remove our cgroups from the leaves up; returns those that are still busy after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
-        left = [
-            folder
-            for root in roots()
-            if root.exists()
-            for folder in _leaves_first(root)
-            if not _removed(folder)
-        ]
+        left = [folder for root in roots() if root.exists() for folder in _leaves_first(root) if not _removed(folder)]
         if not left or time.monotonic() > deadline:
             return left
         time.sleep(0.1)

@@ -27,9 +27,7 @@ def _become(command: Sequence[str]) -> NoReturn:
     """Replace this process by the command, with the chosen cluster's KUBECONFIG and our tools on PATH."""
     access = chosen_access(os.environ)
     if access.namespaced and not cluster_state().kubeconfig.exists():
-        raise StepError(
-            "the cluster is not up", remedy="run `hack/cluster up`, or set KUBECONFIG to use another"
-        )
+        raise StepError("the cluster is not up", remedy="run `hack/cluster up`, or set KUBECONFIG to use another")
     argv = access.command(*command)
     os.execvpe(argv[0], argv, access.environment(os.environ))
 
@@ -61,9 +59,7 @@ def _status(_: argparse.Namespace) -> int:
 def _tools(arguments: argparse.Namespace) -> int:
     unknown = set(arguments.names) - tools.BY_NAME.keys()
     if unknown:
-        raise StepError(
-            f"no tool is called {', '.join(unknown)}", remedy=f"choose from {', '.join(tools.BY_NAME)}"
-        )
+        raise StepError(f"no tool is called {', '.join(unknown)}", remedy=f"choose from {', '.join(tools.BY_NAME)}")
     tools.ensure_tools([tools.BY_NAME[name] for name in arguments.names] or tools.TOOLS)
     print(tools.bin_folder())
     return 0
@@ -72,9 +68,7 @@ def _tools(arguments: argparse.Namespace) -> int:
 def _images(arguments: argparse.Namespace) -> int:
     unknown = set(arguments.kinds) - set(images.KINDS)
     if unknown:
-        raise StepError(
-            f"no image is called {', '.join(unknown)}", remedy=f"choose from {', '.join(images.KINDS)}"
-        )
+        raise StepError(f"no image is called {', '.join(unknown)}", remedy=f"choose from {', '.join(images.KINDS)}")
     names = images.build_images(arguments.kinds or images.KINDS)
     if arguments.registry:
         names = images.push_images(names, registry=arguments.registry, tag=arguments.tag)
@@ -93,9 +87,7 @@ def _logs(arguments: argparse.Namespace) -> int:
     log = cluster_state().log(arguments.component)
     if not log.exists():
         raise StepError(f"{log} does not exist", remedy="`hack/cluster status` shows what runs")
-    os.execvp(
-        "tail", ["tail", f"--lines={arguments.lines}", *(["--follow"] if arguments.follow else []), str(log)]
-    )
+    os.execvp("tail", ["tail", f"--lines={arguments.lines}", *(["--follow"] if arguments.follow else []), str(log)])
 
 
 def _env(_: argparse.Namespace) -> int:
@@ -128,21 +120,15 @@ def _fake_gpu(arguments: argparse.Namespace) -> int:
 
 
 def _volume(arguments: argparse.Namespace) -> int:
-    bind_volume(
-        own_access(cluster_state()), namespace=arguments.namespace, claim=arguments.claim, path=arguments.path
-    )
+    bind_volume(own_access(cluster_state()), namespace=arguments.namespace, claim=arguments.claim, path=arguments.path)
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="hack/cluster", description="A real one-node Kubernetes for tests and demos."
-    )
+    top = argparse.ArgumentParser(prog="hack/cluster", description="A real one-node Kubernetes for tests and demos.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(
-        name: str, action: Callable[[argparse.Namespace], int] | None, text: str
-    ) -> argparse.ArgumentParser:
+    def command(name: str, action: Callable[[argparse.Namespace], int] | None, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(action=action)
         return sub
@@ -154,13 +140,9 @@ def parser() -> argparse.ArgumentParser:
     command("helm", None, "run helm, likewise")
     command("exec", None, "run a command in the cluster's network with KUBECONFIG set: exec -- COMMAND...")
     command("env", _env, "print export lines for KUBECONFIG and PATH")
-    build = command(
-        "tools", _tools, "build the pinned programs that are missing; prints the folder of their links"
-    )
+    build = command("tools", _tools, "build the pinned programs that are missing; prints the folder of their links")
     build.add_argument("names", nargs="*", metavar="NAME", help=f"only these of {', '.join(tools.BY_NAME)}")
-    project = command(
-        "images", _images, "build the project's images and load them into the node, or push them"
-    )
+    project = command("images", _images, "build the project's images and load them into the node, or push them")
     project.add_argument("kinds", nargs="*", metavar="KIND", help=f"only these of {', '.join(images.KINDS)}")
     project.add_argument("--registry", help="push to this registry (host and path) instead of loading")
     project.add_argument("--tag", default="dev", help="tag for --registry (default: dev)")

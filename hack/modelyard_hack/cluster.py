@@ -16,9 +16,7 @@ from modelyard_hack.processes import Component
 from modelyard_hack.step import StepError, run, step, wait_until
 from modelyard_hack.tools import ensure_tools, exclusive
 
-ENDPOINTS = Endpoints(
-    network.NODE_ADDRESS, 6443, 2379, 2380, network.SERVICE_RANGE, network.API_SERVICE_ADDRESS
-)
+ENDPOINTS = Endpoints(network.NODE_ADDRESS, 6443, 2379, 2380, network.SERVICE_RANGE, network.API_SERVICE_ADDRESS)
 NAMESPACE = network.NAMESPACE_PATH
 
 
@@ -81,9 +79,7 @@ def up(state: StateFolder) -> None:
         for name in COMPONENTS:
             if name == "kubelet":
                 _ready_images(state)
-            with step(
-                name, log=state.log(name), remedy=f"`hack/cluster logs {name}`, then `hack/cluster down`"
-            ):
+            with step(name, log=state.log(name), remedy=f"`hack/cluster logs {name}`, then `hack/cluster down`"):
                 start(state, name)
         _ready_node_and_addons(state)
     print(f"cluster ready after {time.monotonic() - begin:.1f} s; `hack/cluster kubectl get pods -A`")
@@ -99,9 +95,7 @@ def _ready_node_and_addons(state: StateFolder) -> None:
     with step("node ready", log=state.log("kubelet"), remedy="`hack/cluster logs kubelet`"):
         wait_until(lambda: _answers(access, "get", "node", node.NODE), what="node object", timeout=60)
         access.kubectl("wait", "--for=condition=Ready", f"node/{node.NODE}", "--timeout=60s")
-    with step(
-        "apply CoreDNS and KubeRay", log=state.log("apiserver"), remedy="`hack/cluster logs apiserver`"
-    ):
+    with step("apply CoreDNS and KubeRay", log=state.log("apiserver"), remedy="`hack/cluster logs apiserver`"):
         addons.apply_addons(access)
     with step(
         "CoreDNS and KubeRay ready",
@@ -129,6 +123,7 @@ def down(state: StateFolder) -> None:
                 processes.end(pid, grace=2)
         with step("remove mounts, network and cgroups"):
             node.unmount_below(state.root)
+            node.forget_addresses(state)
             network.remove_namespace()
             busy = cgroups.remove()
             if busy:
@@ -146,6 +141,8 @@ def down(state: StateFolder) -> None:
                 state.containerd / "state",
             ):
                 shutil.rmtree(folder, ignore_errors=True)
+            for socket in state.containerd.glob("*.sock*"):
+                socket.unlink()
 
 
 def status(state: StateFolder) -> bool:

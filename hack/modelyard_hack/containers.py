@@ -53,9 +53,7 @@ def index_environment(environment: Mapping[str, str]) -> str:
         return "'" + value.replace("'", "'\\''") + "'"
 
     return "".join(
-        f"{name}={quoted(value)}\n"
-        for name, value in sorted(environment.items())
-        if name.startswith(INDEX_PREFIXES)
+        f"{name}={quoted(value)}\n" for name, value in sorted(environment.items()) if name.startswith(INDEX_PREFIXES)
     )
 
 
@@ -94,9 +92,7 @@ def built_image(name: str) -> str | None:
 
 def image_label(name: str, label: str) -> str | None:
     """The value of a label of a locally built image; None when either does not exist."""
-    found = subprocess.run(
-        ["buildah", "inspect", "--type=image", name], capture_output=True, text=True, check=False
-    )
+    found = subprocess.run(["buildah", "inspect", "--type=image", name], capture_output=True, text=True, check=False)
     if found.returncode:
         return None
     labels = json.loads(found.stdout)["OCIv1"]["config"].get("Labels") or {}

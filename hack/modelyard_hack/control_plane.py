@@ -74,9 +74,7 @@ def etcd(state: StateFolder, endpoints: Endpoints, *, namespace: Path | None = N
     )
 
 
-def apiserver(
-    state: StateFolder, endpoints: Endpoints, *extra: str, namespace: Path | None = None
-) -> Component:
+def apiserver(state: StateFolder, endpoints: Endpoints, *extra: str, namespace: Path | None = None) -> Component:
     pki = state.pki
     policy = state.config / "audit-policy.json"
     policy.write_text(json.dumps(AUDIT_POLICY))
@@ -141,9 +139,7 @@ def api_ready(state: StateFolder, server: str) -> bool:
     """Whether the API server, reachable from this process, says that it is ready."""
     context = ssl.create_default_context(cafile=str(state.pki / "ca.crt"))
     context.load_cert_chain(state.pki / "admin.crt", state.pki / "admin.key")
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
         with opener.open(f"{server}/readyz", timeout=2) as answer:
             return bool(answer.status == 200)

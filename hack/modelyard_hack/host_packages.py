@@ -42,9 +42,7 @@ def ensure_host_packages() -> None:
         return
     remedy = f"install these packages of Debian 12 by hand: {' '.join(missing)}"
     if shutil.which("apt-get") is None or os.geteuid() != 0:
-        raise StepError(
-            f"missing on this machine: {', '.join(missing)} (no apt-get, or not root)", remedy=remedy
-        )
+        raise StepError(f"missing on this machine: {', '.join(missing)} (no apt-get, or not root)", remedy=remedy)
     cache_folder().mkdir(parents=True, exist_ok=True)
     log = cache_folder() / "apt.log"
     with step(f"install {' '.join(missing)}", log=log, remedy=remedy):

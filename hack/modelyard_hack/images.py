@@ -62,9 +62,7 @@ def ensure_base() -> None:
         return
     log = cache_folder() / "debootstrap.log"
     with (
-        step(
-            f"make the base image {BASE_IMAGE}", log=log, remedy="apt must know a mirror of Debian bookworm"
-        ),
+        step(f"make the base image {BASE_IMAGE}", log=log, remedy="apt must know a mirror of Debian bookworm"),
         tempfile.TemporaryDirectory() as folder,
     ):
         mirrors = run(["apt-get", "indextargets", "--format=$(REPO_URI)", f"Codename: {BASE_SUITE}"]).split()

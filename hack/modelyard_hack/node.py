@@ -8,7 +8,7 @@ from pathlib import Path
 from modelyard_hack import cgroups, network
 from modelyard_hack.layout import StateFolder
 from modelyard_hack.processes import Component
-from modelyard_hack.step import run
+from modelyard_hack.step import run, wait_until
 from modelyard_hack.tools import tool_path
 
 NODE = "node0"
@@ -151,12 +151,17 @@ def ctr(state: StateFolder, *arguments: str) -> list[str]:
 
 
 def remove_containers(state: StateFolder) -> None:
-    """End and remove every container of the node while containerd still runs; images stay."""
+    """End and remove every container of the node while containerd still runs; images stay.
+
+    The shims live in the pods' cgroups and end with them; containerd notices and takes the tasks away itself.
+    """
     cgroups.kill_processes()
-    for task in run(ctr(state, "tasks", "list", "--quiet")).split():
-        run(ctr(state, "tasks", "delete", "--force", task))
-    for container in run(ctr(state, "containers", "list", "--quiet")).split():
-        run(ctr(state, "containers", "delete", container))
+    wait_until(
+        lambda: not run(ctr(state, "tasks", "list", "--quiet")).split(), what="the end of all containers", timeout=20
+    )
+    containers = run(ctr(state, "containers", "list", "--quiet")).split()
+    if containers:
+        run(ctr(state, "containers", "delete", *containers))
 
 
 def mounts_below(mounts: str, folder: Path) -> list[str]:
@@ -168,3 +173,10 @@ def mounts_below(mounts: str, folder: Path) -> list[str]:
 def unmount_below(folder: Path) -> None:
     for point in mounts_below(Path("/proc/mounts").read_text(), folder):
         run(["umount", "--lazy", point])
+
+
+def forget_addresses(state: StateFolder) -> None:
+    """Remove what the CNI library remembers, in its fixed folder, of pods that ended without a farewell."""
+    for result in Path("/var/lib/cni/results").glob("*"):
+        if str(state.containerd) in result.read_text():
+            result.unlink()

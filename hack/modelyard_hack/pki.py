@@ -41,9 +41,7 @@ def apiserver_identity(addresses: Sequence[str]) -> Identity:
     )
 
 
-def ensure_pki(
-    state: StateFolder, *, server: str, addresses: Sequence[str], users: Sequence[Identity]
-) -> None:
+def ensure_pki(state: StateFolder, *, server: str, addresses: Sequence[str], users: Sequence[Identity]) -> None:
     """Make the authority, the certificates and one kubeconfig for each user, unless they are there.
 
     `server` is the URL that the kubeconfigs name, `addresses` are those the API server answers on.
@@ -131,9 +129,7 @@ def _issue(pki: Path, identity: Identity) -> None:
     run(["openssl", "req", "-new", "-key", str(key), "-out", str(request), "-subj", identity.subject])
     extensions = pki / f"{identity.name}.ext"
     names = identity.alternative_names
-    extensions.write_text(
-        "basicConstraints=CA:FALSE\n" + (f"subjectAltName={','.join(names)}\n" if names else "")
-    )
+    extensions.write_text("basicConstraints=CA:FALSE\n" + (f"subjectAltName={','.join(names)}\n" if names else ""))
     run(
         [
             "openssl",

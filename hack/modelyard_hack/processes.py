@@ -62,8 +62,7 @@ def start(state: StateFolder, component: Component) -> int:
     with state.log(component.name).open("ab") as log, Path(os.devnull).open("rb") as nothing:
         # Not subprocess: its objects complain when they are dropped while their process runs, as ours shall.
         redirects = [
-            (os.POSIX_SPAWN_DUP2, source.fileno(), number)
-            for number, source in enumerate((nothing, log, log))
+            (os.POSIX_SPAWN_DUP2, source.fileno(), number) for number, source in enumerate((nothing, log, log))
         ]
         pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=redirects, setsid=True)
     started = start_time(pid)

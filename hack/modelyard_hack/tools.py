@@ -74,9 +74,7 @@ def required_version(go_mod: str, module: str) -> str:
     """The version that a go.mod text requires of `module`; StepError when it requires none."""
     found = re.search(rf"^(?:require)?\s*{re.escape(module)} (v\S+)", go_mod, re.MULTILINE)
     if found is None:
-        raise StepError(
-            f"go.mod requires no {module}", remedy="run `go get -tool` in its folder of hack/tools"
-        )
+        raise StepError(f"go.mod requires no {module}", remedy="run `go get -tool` in its folder of hack/tools")
     return found.group(1)
 
 
@@ -86,9 +84,7 @@ def linker_flags(tool: Tool, version: str) -> str:
         return "-s -w"
     major, minor = version.lstrip("v").split(".")[:2]
     values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
-    return " ".join(
-        ["-s -w", *(f"-X k8s.io/component-base/version.{key}={value}" for key, value in values.items())]
-    )
+    return " ".join(["-s -w", *(f"-X k8s.io/component-base/version.{key}={value}" for key, value in values.items())])
 
 
 def tool_version(tool: Tool) -> str:
@@ -137,9 +133,7 @@ def ensure_tools(tools: Sequence[Tool] = TOOLS) -> None:
 
 def _build(tool: Tool, target: Path) -> None:
     if shutil.which("go") is None:
-        raise StepError(
-            "the Go toolchain is not installed", remedy="install Go 1.26 or newer and put `go` on PATH"
-        )
+        raise StepError("the Go toolchain is not installed", remedy="install Go 1.26 or newer and put `go` on PATH")
     target.parent.mkdir(parents=True, exist_ok=True)
     version, partial = tool_version(tool), target.with_suffix(".partial")
     log = target.with_suffix(".build.log")
@@ -164,7 +158,5 @@ def _build(tool: Tool, target: Path) -> None:
 
 def module_sources(tool: Tool) -> Path:
     """The folder of the module cache that holds the module's files (downloaded when missing)."""
-    text = run(
-        ["go", "mod", "download", "-json", f"{tool.module}@{tool_version(tool)}"], cwd=MODULES / tool.folder
-    )
+    text = run(["go", "mod", "download", "-json", f"{tool.module}@{tool_version(tool)}"], cwd=MODULES / tool.folder)
     return Path(json.loads(text)["Dir"])

@@ -43,9 +43,7 @@ def bind_volume(access: Access, *, namespace: str, claim: str, path: Path) -> No
     folder = path.resolve()
     if not folder.is_dir():
         raise StepError(f"--path {folder} is no folder", remedy="`make models` prepares the models' folder")
-    left = access.kubectl(
-        "get", "persistentvolume", f"{namespace}-{claim}", "--ignore-not-found", "-o", "json"
-    )
+    left = access.kubectl("get", "persistentvolume", f"{namespace}-{claim}", "--ignore-not-found", "-o", "json")
     if left and json.loads(left)["status"].get("phase") in {"Released", "Failed"}:
         access.kubectl("delete", "persistentvolume", f"{namespace}-{claim}", "--wait")
     access.apply(volume_objects(namespace, claim, folder))

@@ -20,11 +20,11 @@ UNIFIED = "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n"
     ("mounts", "expected"),
     [
         (V1, ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/memory"]),
-        (V1 + UNIFIED, ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/memory"]),
+        (V1 + UNIFIED, ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/unified"]),
         (V2, ["/sys/fs/cgroup"]),
     ],
 )
-def test_finds_the_hierarchies_that_carry_controllers(mounts: str, expected: list[str]) -> None:
+def test_finds_every_hierarchy_that_runc_writes_to(mounts: str, expected: list[str]) -> None:
     assert cgroups.hierarchies(mounts) == [Path(each) for each in expected]
 
 

@@ -34,9 +34,7 @@ def test_a_namespaced_component_keeps_its_own_pid_and_mounts() -> None:
     assert argv == ["nsenter", "--net=/run/netns/n", "--", "prog", "--flag"]
 
 
-def test_a_failed_step_shows_the_log_and_what_to_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failed_step_shows_the_log_and_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "x.log"
     log.write_text("".join(f"line {n}\n" for n in range(100)))
     with pytest.raises(StepError) as caught, step("start x", log=log, remedy="look at x"):

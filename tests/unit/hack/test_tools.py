@@ -18,9 +18,7 @@ require (
 """
 
 
-@pytest.mark.parametrize(
-    ("module", "version"), [("k8s.io/kubernetes", "v1.34.4"), ("single.dev/one", "v1.0.0")]
-)
+@pytest.mark.parametrize(("module", "version"), [("k8s.io/kubernetes", "v1.34.4"), ("single.dev/one", "v1.0.0")])
 def test_reads_the_required_version(module: str, version: str) -> None:
     assert tools.required_version(GO_MOD, module) == version
 
