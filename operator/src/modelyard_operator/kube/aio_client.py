@@ -72,6 +72,18 @@ class _Request:
     content_type: str = "application/json"
 
 
+@dataclass(frozen=True)
+class Credentials:
+    """How to reach and convince the API server, for who else must."""
+
+    server: str
+    ca_path: str | None
+    insecure: bool
+    certificate_path: str | None
+    private_key_path: str | None
+    token: str | None = field(repr=False)
+
+
 @asynccontextmanager
 async def connect(
     kubeconfig: Path | None = None, *, context: str | None = None, observe: RequestObserver | None = None
@@ -97,24 +109,33 @@ class AioKubeClient:
         self._observe = observe or (lambda verb, code: None)
         self._slots = asyncio.Semaphore(CONCURRENT_REQUESTS)
 
+    async def credentials(self) -> Credentials:
+        """What this client itself uses at this moment; service account tokens are renewed."""
+        configuration = self._api.configuration
+        bearer = await configuration.get_api_key_with_prefix("BearerToken")
+        return Credentials(
+            server=configuration.host,
+            ca_path=configuration.ssl_ca_cert,
+            insecure=not configuration.verify_ssl,
+            certificate_path=configuration.cert_file,
+            private_key_path=configuration.key_file,
+            token=bearer.split(" ", 1)[-1].strip() if bearer else None,
+        )
+
     async def get(self, kind: Kind, name: str, *, namespace: str | None = None) -> Manifest | None:
         answer = await self._send(_Request("get", "GET", object_path(kind, name, namespace)))
         if answer.code == 404 and answer.names_an_object:
             return None
         return _cleaned(_checked(answer, f"get {kind.kind} {name}"), kind)
 
-    async def list(
-        self, kind: Kind, *, namespace: str | None = None, labels: str | None = None
-    ) -> Sequence[Manifest]:
+    async def list(self, kind: Kind, *, namespace: str | None = None, labels: str | None = None) -> Sequence[Manifest]:
         for _ in range(LIST_ATTEMPTS):
             items = await self._pages(kind, namespace, labels)
             if items is not None:
                 return items
         raise Unavailable(f"list {kind.kind}: the list expired {LIST_ATTEMPTS} times before its last page")
 
-    async def _pages(
-        self, kind: Kind, namespace: str | None, labels: str | None
-    ) -> builtins.list[Manifest] | None:
+    async def _pages(self, kind: Kind, namespace: str | None, labels: str | None) -> builtins.list[Manifest] | None:
         """All pages of one LIST, or None where the API server has forgotten it in the middle."""
         query = {"limit": str(PAGE_SIZE)}
         if labels:
@@ -153,14 +174,10 @@ class AioKubeClient:
         body = {"metadata": {"resourceVersion": version, "finalizers": [*finalizers]}}
         path = object_path(kind, name, namespace)
         query = {"fieldManager": FIELD_MANAGER}
-        answer = await self._send(
-            _Request("patch", "PATCH", path, query, body, "application/merge-patch+json")
-        )
+        answer = await self._send(_Request("patch", "PATCH", path, query, body, "application/merge-patch+json"))
         _checked(answer, f"set the finalizers of {kind.kind} {name}")
 
-    async def delete(
-        self, kind: Kind, name: str, *, namespace: str | None = None, uid: str | None = None
-    ) -> bool:
+    async def delete(self, kind: Kind, name: str, *, namespace: str | None = None, uid: str | None = None) -> bool:
         body: dict[str, Any] = {
             "kind": "DeleteOptions",
             "apiVersion": "v1",
@@ -178,9 +195,7 @@ class AioKubeClient:
         kind = kind_of(manifest)
         name, namespace = _names(manifest)
         query = {"fieldManager": FIELD_MANAGER}
-        answer = await self._send(
-            _Request("create", "POST", collection_path(kind, namespace), query, manifest)
-        )
+        answer = await self._send(_Request("create", "POST", collection_path(kind, namespace), query, manifest))
         return _cleaned(_checked(answer, f"create {kind.kind} {name}"), kind)
 
     async def _send(self, request: _Request) -> _Answer:

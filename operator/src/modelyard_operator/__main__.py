@@ -1,0 +1,114 @@
+"""The operator's process: settings, adapters, loops and kopf, put together and kept running."""
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import aiohttp
+import kopf
+from prometheus_client import start_http_server
+from pydantic import ValidationError
+
+from modelyard_operator import handlers, logs
+from modelyard_operator.gateway.http_client import HttpGatewayClient
+from modelyard_operator.kube.aio_client import connect
+from modelyard_operator.kube.client import ACCELERATOR_POOL, MODEL_SERVICE, SERVING_CLUSTER
+from modelyard_operator.ray.http_client import HttpProber, HttpServeClients
+from modelyard_operator.reconcile.accelerator_pool import AcceleratorPoolLoop
+from modelyard_operator.reconcile.app import App
+from modelyard_operator.reconcile.events import EventRecorder
+from modelyard_operator.reconcile.heartbeat import Heartbeat
+from modelyard_operator.reconcile.loop import Controlled, Loops
+from modelyard_operator.reconcile.metrics import Metrics
+from modelyard_operator.reconcile.model_service import ModelServiceLoop
+from modelyard_operator.reconcile.routes import ROUTES, RoutePublisher
+from modelyard_operator.reconcile.serving_cluster import ServingClusterLoop
+from modelyard_operator.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def assembled(settings: Settings, metrics: Metrics) -> AsyncIterator[handlers.Memo]:
+    """All parts of the operator, connected; its loops and background tasks end with the block."""
+    async with (
+        connect(observe=metrics.kube_request) as kube,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit_per_host=20)) as session,
+    ):
+        recorder = EventRecorder(kube)
+        app = App(
+            kube=kube,
+            serve_clients=HttpServeClients(session, observe=metrics.serve_put),
+            prober=HttpProber(session),
+            gateways=HttpGatewayClient(session),
+            settings=settings,
+            events=recorder,
+        )
+        heartbeat = Heartbeat(time.monotonic, settings.stuck_after_s)
+        loops = Loops(
+            kube=kube,
+            kinds={
+                MODEL_SERVICE: Controlled(ModelServiceLoop(app).reconcile, finalizer=True),
+                SERVING_CLUSTER: Controlled(ServingClusterLoop(app).reconcile, finalizer=True),
+                ACCELERATOR_POOL: Controlled(AcceleratorPoolLoop(app).reconcile, finalizer=False),
+                ROUTES[0]: Controlled(RoutePublisher(app).reconcile, finalizer=False),
+            },
+            wakeups=app.wakeups,
+            heartbeat=heartbeat,
+            metrics=metrics,
+            resync_s=settings.resync_s,
+        )
+        writer = asyncio.create_task(recorder.write_forever(), name="event writer")
+        loops.seen(*ROUTES)
+        try:
+            yield handlers.Memo(kube, loops, app.wakeups, heartbeat, metrics, app.default_cluster)
+        finally:
+            await loops.stop()
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+
+
+async def operate(settings: Settings, metrics: Metrics) -> None:
+    """Run until SIGTERM or SIGINT, or until a watch ends for good: then the pod starts anew."""
+    registry = kopf.OperatorRegistry()
+    handlers.register(registry)
+    kopf_settings = kopf.OperatorSettings()
+    handlers.watch_settings(kopf_settings)
+    async with assembled(settings, metrics) as memo:
+        logger.info("operator %s started in namespace %s", version("modelyard"), settings.namespace)
+        await kopf.operator(
+            registry=registry,
+            settings=kopf_settings,
+            memo=memo,
+            clusterwide=True,
+            standalone=True,
+            liveness_endpoint=f"http://0.0.0.0:{settings.probe_port}/healthz",
+        )
+
+
+def main() -> int:
+    """The process's exit code: 0 when it was told to stop, 2 for settings that are missing or wrong."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for fault in error.errors():
+            name = "MODELYARD_" + "_".join(str(part) for part in fault["loc"]).upper()
+            sys.stderr.write(f"{name}: {fault['msg']}\n")
+        return 2
+    logs.configure(settings.log_level)
+    metrics = Metrics(version("modelyard"))
+    server, thread = start_http_server(settings.metrics_port, registry=metrics.registry)
+    try:
+        asyncio.run(operate(settings, metrics))
+    finally:
+        server.shutdown()
+        thread.join()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
