@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from modelyard_operator.api.base import StatusModel
+from modelyard_operator.api.base import StatusModel, explain
 from modelyard_operator.api.model_service import ModelService
 from modelyard_operator.desired.names import MANAGED_LABEL, SERVICE_LABEL
 from modelyard_operator.desired.resolution import cluster_key
@@ -25,8 +25,7 @@ def parse(model: type[Model], manifest: Manifest) -> Model:
     try:
         return model.model_validate(manifest)
     except ValidationError as error:
-        faults = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
-        raise InvalidSpec("; ".join(faults)) from error
+        raise InvalidSpec(explain(error)) from error
 
 
 async def services_of(kube: KubeClient, cluster: Key | None, default: tuple[str, str] | None) -> list[ModelService]:
