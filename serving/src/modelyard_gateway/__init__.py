@@ -1,1 +1,1 @@
-"""The data plane at the door: routes published by the operator, HAProxy's configuration, and the agent between them."""
+"""The data plane at the door: the operator's routes, HAProxy, and the agent between them."""

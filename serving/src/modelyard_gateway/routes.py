@@ -1,11 +1,13 @@
 """The route document: what the operator publishes and every gateway applies.
 
-The document is whole and versioned by its content, so that an agent can apply it without knowing the one before,
-and "this gateway has it" is one comparison.
+The document is whole and versioned by its content, so that an agent can apply it without knowing the one
+before, and "this gateway has it" is one comparison.
 """
 
 import hashlib
+import ipaddress
 import json
+from collections import Counter
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +19,8 @@ STATUS_PORT = 8404
 LISTEN_PORT = 8000
 """Port on which the gateway answers applications."""
 
+_PATH = r"^/[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9.-]*$"
+
 
 class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,8 +29,8 @@ class _Document(BaseModel):
 class Server(_Document):
     """One Ray pod that answers on its Serve port."""
 
-    name: str = Field(description="The pod's name.")
-    address: str = Field(description="The pod's IP address.")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", description="The pod's name.")
+    address: str = Field(pattern=r"^[0-9a-f.:]+$", description="The pod's IP address, version 4 or 6.")
     port: int = Field(default=8000, ge=1, le=65535)
     backup: bool = Field(default=False, description="The Ray head: asked only when no worker can be.")
 
@@ -34,23 +38,26 @@ class Server(_Document):
 class Backend(_Document):
     """One RayCluster."""
 
-    name: str = Field(description="`<namespace>.<raycluster>`.")
+    name: str = Field(pattern=r"^[a-z0-9-]+\.[a-z0-9][a-z0-9.-]*$", description="`<namespace>.<raycluster>`.")
     servers: tuple[Server, ...] = ()
 
 
 class Route(_Document):
     """A public path prefix and where it leads now."""
 
-    path: str = Field(pattern=r"^/[^/\s]+/[^/\s]+$", description="`/<namespace>/<name>`.")
+    path: str = Field(pattern=_PATH, description="`/<namespace>/<name>`.")
     backend: str = Field(description="Name of a backend of this document.")
-    prefix: str = Field(pattern=r"^/_r/\S+$", description="The active revision's prefix, put in place of `path`.")
-    timeout_s: int = Field(default=3600, ge=1, description="Seconds that a request may take.")
+    prefix: str = Field(
+        pattern=r"^/_r(/[a-z0-9][a-z0-9.-]*){3}$",
+        description="The active revision's prefix, put in place of `path`.",
+    )
+    timeout_s: int = Field(default=3600, ge=1, le=24 * 3600, description="Seconds that a request may take.")
 
 
 class Refusal(_Document):
     """A public path prefix that answers 503 and says why."""
 
-    path: str = Field(pattern=r"^/[^/\s]+/[^/\s]+$")
+    path: str = Field(pattern=_PATH)
     reason: str = Field(pattern=r"^[A-Z][A-Za-z]+$", description="The reason of the service's Ready condition.")
     message: str
 
@@ -82,13 +89,35 @@ class RouteDocument(_Document):
         """
         data = json.loads(text)
         if not isinstance(data, dict):
-            raise ValueError("the route document is not a JSON object")
+            raise ValueError("the route document is not a JSON object")  # noqa: TRY004 - it is the text that is wrong
         claimed = data.pop("version", None)
         document = cls.model_validate(data)
         if claimed != document.version:
             raise ValueError(f"the route document says version {claimed} but its content has {document.version}")
-        known = {backend.name for backend in document.backends}
-        for route in document.routes:
+        document.check()
+        return document
+
+    def check(self) -> None:
+        """What no single field can tell.
+
+        Raises:
+            ValueError: a backend or a path is given twice, a route leads nowhere, an address is none.
+        """
+        known = _once("backend", [backend.name for backend in self.backends])
+        _once("path", [route.path for route in self.routes] + [refusal.path for refusal in self.refusals])
+        for route in self.routes:
             if route.backend not in known:
                 raise ValueError(f"route {route.path} leads to backend {route.backend}, which is not in the document")
-        return document
+        for backend in self.backends:
+            for server in backend.servers:
+                try:
+                    ipaddress.ip_address(server.address)
+                except ValueError as error:
+                    raise ValueError(f"server {server.name} of backend {backend.name}: {error}") from error
+
+
+def _once(what: str, names: list[str]) -> set[str]:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{what} {twice[0]} is given more than once")
+    return set(names)
