@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 import aiohttp
 import kopf
-from prometheus_client import start_http_server
+from prometheus_client import disable_created_metrics, start_http_server
 from pydantic import ValidationError
 
 from modelyard_operator import handlers, logs
@@ -100,6 +100,7 @@ def main() -> int:
             sys.stderr.write(f"{name}: {fault['msg']}\n")
         return 2
     logs.configure(settings.log_level)
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics(version("modelyard"))
     server, thread = start_http_server(settings.metrics_port, registry=metrics.registry)
     try:

@@ -164,7 +164,8 @@ def cluster_of(body: Mapping[str, Any], default: tuple[str, str] | None) -> Key 
 
 def watch_settings(settings: kopf.OperatorSettings) -> None:
     """How kopf watches: only our children, in pages, never silent for long, never giving up."""
-    settings.persistence.finalizer = "modelyard.dev/operator"
+    # kopf takes a finalizer of this name off every object for which it runs no daemon: it must not be our own.
+    settings.persistence.finalizer = "modelyard.dev/kopf"
     settings.posting.loggers = False
     settings.peering.standalone = True
     # KubeRay's CRD may come after us: kopf watches CRDs and begins with RayClusters when they can be watched.
