@@ -33,9 +33,7 @@ def cpu_pool(*, name: str = "cpu", **spec: Any) -> Manifest:
 def gpu_pool(**spec: Any) -> Manifest:
     """An AcceleratorPool of GPUs."""
     given = {"device": "cuda", "resourceName": "nvidia.com/gpu", "shapes": [GPU]} | spec
-    return an_object(
-        "AcceleratorPool", {key: value for key, value in given.items() if value is not None}, "l4"
-    )
+    return an_object("AcceleratorPool", {key: value for key, value in given.items() if value is not None}, "l4")
 
 
 RIGHT = (

@@ -89,9 +89,7 @@ def test_columns_of_a_service_tell_whether_where_which_and_how_many(kubectl: Kub
 def test_columns_of_clusters_and_pools(kubectl: Kubectl, namespace: str) -> None:
     _apply(kubectl, cluster(), namespace=namespace)
     _apply(kubectl, cpu_pool(), namespace=namespace)
-    _set_status(
-        kubectl, "scl/shared", {"services": 4, "workers": 3, "rayVersion": "2.60.0"}, namespace=namespace
-    )
+    _set_status(kubectl, "scl/shared", {"services": 4, "workers": 3, "rayVersion": "2.60.0"}, namespace=namespace)
     head, row = kubectl.must("get", "scl", "-n", namespace).out.splitlines()
     assert head.split() == ["NAME", "READY", "SERVICES", "WORKERS", "RAY", "AGE"]
     assert row.split()[:-1] == ["shared", "4", "3", "2.60.0"]

@@ -70,9 +70,7 @@ WRONG = (
     Wrong("too many replicas", service(replicas=1001), "spec.replicas"),
     Wrong("replicas in words", service(replicas="2"), "spec.replicas"),
     Wrong("suspend in words", service(suspend="yes"), "spec.suspend"),
-    Wrong(
-        "autoscaling without an end", service(autoscaling={"minReplicas": 1}), "spec.autoscaling.maxReplicas"
-    ),
+    Wrong("autoscaling without an end", service(autoscaling={"minReplicas": 1}), "spec.autoscaling.maxReplicas"),
     Wrong("at most no replicas", service(autoscaling={"maxReplicas": 0}), "spec.autoscaling.maxReplicas"),
     Wrong(
         "more at least than at most",
@@ -105,9 +103,7 @@ WRONG = (
         "spec.requestTimeout",
         "from 1s to 24h",
     ),
-    Wrong(
-        "a timeout that is too long", service(requestTimeout="24h1s"), "spec.requestTimeout", "from 1s to 24h"
-    ),
+    Wrong("a timeout that is too long", service(requestTimeout="24h1s"), "spec.requestTimeout", "from 1s to 24h"),
     Wrong(
         "a timeout that overflows",
         service(requestTimeout="9999999h"),
@@ -192,9 +188,7 @@ WRONG = (
         "spec.runtime.imagePullSecrets",
         "Duplicate value",
     ),
-    Wrong(
-        "an empty proxy", cluster(proxy={}), "spec.runtime.proxy", "needs httpProxy or httpsProxy: set one"
-    ),
+    Wrong("an empty proxy", cluster(proxy={}), "spec.runtime.proxy", "needs httpProxy or httpsProxy: set one"),
     Wrong(
         "exceptions without a proxy",
         cluster(proxy={"noProxy": "example.com"}),

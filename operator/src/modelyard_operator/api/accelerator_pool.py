@@ -9,12 +9,8 @@ from modelyard_operator.api.conditions import Conditions
 from modelyard_operator.api.quantity import Cpu, Memory
 from modelyard_operator.api.rule import Rule, Unique, matching
 
-LabelValue = Annotated[
-    str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)
-]
-TaintKey = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$", max_length=317)
-]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
+TaintKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$", max_length=317)]
 ResourceName = Annotated[
     str,
     StringConstraints(max_length=100),
@@ -131,9 +127,7 @@ class AcceleratorPoolSpec(ApiModel):
 class AcceleratorPoolStatus(StatusModel):
     """What the operator sees of the pool."""
 
-    observed_generation: int | None = Field(
-        default=None, description="The generation that this status speaks of."
-    )
+    observed_generation: int | None = Field(default=None, description="The generation that this status speaks of.")
     conditions: Conditions = Field(default=(), description="Accepted and Ready.")
     nodes: int | None = Field(default=None, description="Nodes that match the selector now.")
     services: int | None = Field(default=None, description="ModelServices that use the pool.")

@@ -39,9 +39,7 @@ class RuledModel(BaseModel):
         return self
 
     @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         document = handler(schema)
         if cls.RULES:
             handler.resolve_ref_schema(document)[VALIDATIONS] = [rule.validation() for rule in cls.RULES]

@@ -76,6 +76,7 @@ class Reason(StrEnum):
     SERVE_UNREACHABLE = "ServeUnreachable"
     CONFIG_REFUSED = "ConfigRefused"
 
+
 MAX_MESSAGE = 1024
 
 
@@ -83,9 +84,7 @@ class Condition(StatusModel):
     """As metav1.Condition."""
 
     type: ConditionType = Field(description="What the condition speaks of.")
-    status: str = Field(
-        description="True, False or Unknown.", json_schema_extra={"enum": ["True", "False", "Unknown"]}
-    )
+    status: str = Field(description="True, False or Unknown.", json_schema_extra={"enum": ["True", "False", "Unknown"]})
     reason: str = Field(description="One word for the cause; docs/troubleshooting.md explains each.")
     message: str = Field(default="", description="What is the matter and what to do, for a person.")
     observed_generation: int = Field(default=0, description="The generation of the spec that this speaks of.")

@@ -50,12 +50,8 @@ class Kind:
         return f"{self.plural}.{GROUP}"
 
 
-_READY = Column(
-    "Ready", ".status.conditions[?(@.type=='Ready')].status", description="Whether it can be used now."
-)
-_REASON = Column(
-    "Reason", ".status.conditions[?(@.type=='Ready')].reason", wide=True, description="Why, in a word."
-)
+_READY = Column("Ready", ".status.conditions[?(@.type=='Ready')].status", description="Whether it can be used now.")
+_REASON = Column("Reason", ".status.conditions[?(@.type=='Ready')].reason", wide=True, description="Why, in a word.")
 _MESSAGE = Column("Message", ".status.conditions[?(@.type=='Ready')].message", wide=True, description="Why.")
 _AGE = Column("Age", ".metadata.creationTimestamp", "date")
 
@@ -149,6 +145,4 @@ def object_schema(schema: Schema) -> Schema:
     }
     required = [name for name in schema.get("required", []) if name not in envelope]
     result = schema | {"properties": schema["properties"] | envelope}
-    return (
-        result | {"required": required} if required else {k: v for k, v in result.items() if k != "required"}
-    )
+    return result | {"required": required} if required else {k: v for k, v in result.items() if k != "required"}

@@ -12,9 +12,7 @@ from modelyard_operator.api.base import GROUP
 from modelyard_operator.api.crd import KINDS, custom_resource_definition
 from modelyard_operator.api.reference import reference
 
-_HEADER = (
-    "# Written by `make generate` from the models in operator/src/modelyard_operator/api. Do not edit.\n"
-)
+_HEADER = "# Written by `make generate` from the models in operator/src/modelyard_operator/api. Do not edit.\n"
 _CHART = "charts/modelyard-crds/templates"
 
 
@@ -34,9 +32,7 @@ def generated() -> dict[str, str]:
 def drift(root: Path, files: Mapping[str, str]) -> list[str]:
     """Paths below `root` that are not what `files` says, with the CRDs that nothing writes any more."""
     changed = [path for path, text in files.items() if _read(root / path) != text]
-    found = [
-        str(path.relative_to(root)) for folder in ("crds", _CHART) for path in (root / folder).glob("*.yaml")
-    ]
+    found = [str(path.relative_to(root)) for folder in ("crds", _CHART) for path in (root / folder).glob("*.yaml")]
     return sorted([*changed, *(path for path in found if path not in files)])
 
 
@@ -44,9 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Write the files, or with --check only compare; 1 and the list of them where they differ."""
     parser = argparse.ArgumentParser(prog="generate", description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(), help="the repository (default: this folder)")
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; fail where a file is out of date"
-    )
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file is out of date")
     options = parser.parse_args(arguments)
     if not (options.root / "pyproject.toml").is_file():
         parser.error(f"--root {options.root} is not the repository: it has no pyproject.toml")
@@ -54,9 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     changed = drift(options.root, files)
     if options.check:
         if changed:
-            sys.stderr.write(
-                "Out of date, run `make generate`:\n" + "".join(f"  {path}\n" for path in changed)
-            )
+            sys.stderr.write("Out of date, run `make generate`:\n" + "".join(f"  {path}\n" for path in changed))
         return 1 if changed else 0
     for path, text in files.items():
         target = options.root / path

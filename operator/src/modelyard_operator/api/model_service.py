@@ -90,9 +90,7 @@ class Autoscaling(ApiModel):
         strict=True,
         description="Requests at once for each replica that the autoscaler aims at.",
     )
-    upscale_delay: Delay = Field(
-        default="5s", description="How long the load must last before replicas are added."
-    )
+    upscale_delay: Delay = Field(default="5s", description="How long the load must last before replicas are added.")
     downscale_delay: Delay = Field(default="5m", description="How long it must be gone before replicas go.")
 
     RULES: ClassVar = (
@@ -121,9 +119,7 @@ class ModelServiceSpec(ApiModel):
         strict=True,
         description="A fixed number of replicas, one where autoscaling is not set either; 0 stops it.",
     )
-    autoscaling: Autoscaling | None = Field(
-        default=None, description="Replicas by load, instead of replicas."
-    )
+    autoscaling: Autoscaling | None = Field(default=None, description="Replicas by load, instead of replicas.")
     suspend: bool = Field(
         default=False,
         strict=True,
@@ -161,12 +157,8 @@ class ColdStart(StatusModel):
         default=None, description="Until there was a worker pod: the Ray head, and its autoscaler's decision."
     )
     scheduling: float | None = Field(default=None, description="From the worker pod's creation to its node.")
-    image: float | None = Field(
-        default=None, description="From the node to a running container: pulling and starting."
-    )
-    ray_join: float | None = Field(
-        default=None, description="From the running container to a replica process."
-    )
+    image: float | None = Field(default=None, description="From the node to a running container: pulling and starting.")
+    ray_join: float | None = Field(default=None, description="From the running container to a replica process.")
     imports: float | None = Field(default=None, description="The replica's own imports.")
     load: float | None = Field(default=None, description="Reading the weights.")
     warmup: float | None = Field(default=None, description="The engine's warm-up.")
@@ -177,12 +169,8 @@ class ColdStart(StatusModel):
 class ModelServiceStatus(StatusModel):
     """What the operator sees of the service."""
 
-    observed_generation: int | None = Field(
-        default=None, description="The generation that this status speaks of."
-    )
-    conditions: Conditions = Field(
-        default=(), description="Accepted, Available, Progressing, Degraded, Ready."
-    )
+    observed_generation: int | None = Field(default=None, description="The generation that this status speaks of.")
+    conditions: Conditions = Field(default=(), description="Accepted, Available, Progressing, Degraded, Ready.")
     url: str | None = Field(default=None, description="Where the service answers inside the cluster.")
     serving_cluster: str | None = Field(default=None, description="<namespace>/<name> of the ServingCluster.")
     worker_shape: str | None = Field(default=None, description="<pool>/<shape> of the workers.")

@@ -68,11 +68,7 @@ def _row(path: str, schema: Schema, required: bool) -> str:  # noqa: FBT001
 
 
 def _default(value: Any) -> str:
-    return (
-        ""
-        if value in (None, "", [], {}) or isinstance(value, dict)
-        else f"`{json.dumps(value).strip(chr(34))}`"
-    )
+    return "" if value in (None, "", [], {}) or isinstance(value, dict) else f"`{json.dumps(value).strip(chr(34))}`"
 
 
 def _type(schema: Schema) -> str:

@@ -63,9 +63,7 @@ def _resolve(node: Mapping[str, Any], definitions: Mapping[str, Schema], path: s
             case "items" | "additionalProperties":
                 result[key] = _resolve(value, definitions, f"{path}[]")
             case _ if key not in _ORDER or (key == "anyOf" and "x-kubernetes-int-or-string" not in node):
-                raise ValueError(
-                    f"{path}: Kubernetes has no word for {key} here: declare the field otherwise"
-                )
+                raise ValueError(f"{path}: Kubernetes has no word for {key} here: declare the field otherwise")
             case _:
                 result[key] = value
     return {key: result[key] for key in _ORDER if key in result}

@@ -22,9 +22,7 @@ RayVersion = Annotated[
 EnvName = Annotated[
     str,
     StringConstraints(max_length=128),
-    matching(
-        r"[A-Za-z_][A-Za-z0-9_]*", "must be letters, digits and underscores, and not begin with a digit"
-    ),
+    matching(r"[A-Za-z_][A-Za-z0-9_]*", "must be letters, digits and underscores, and not begin with a digit"),
     Rule(
         cel="!self.startsWith('RAY_')",
         holds=lambda name: not name.startswith("RAY_"),
@@ -52,9 +50,7 @@ class SecretKey(ApiModel):
 class EnvVar(ApiModel):
     """A variable of the Ray containers; exactly one of value and secretKeyRef."""
 
-    name: EnvName = Field(
-        description="The variable's name; names that begin with RAY_ belong to the operator."
-    )
+    name: EnvName = Field(description="The variable's name; names that begin with RAY_ belong to the operator.")
     value: Annotated[str, StringConstraints(max_length=4096)] | None = Field(
         default=None, description="A plain value; use secretKeyRef for anything secret."
     )
@@ -146,12 +142,8 @@ class ServingClusterSpec(ApiModel):
 class ServingClusterStatus(StatusModel):
     """What the operator sees of the cluster."""
 
-    observed_generation: int | None = Field(
-        default=None, description="The generation that this status speaks of."
-    )
-    conditions: Conditions = Field(
-        default=(), description="Accepted, Available, Progressing, Degraded, Ready."
-    )
+    observed_generation: int | None = Field(default=None, description="The generation that this status speaks of.")
+    conditions: Conditions = Field(default=(), description="Accepted, Available, Progressing, Degraded, Ready.")
     ray_cluster: str | None = Field(default=None, description="The RayCluster that serves now.")
     ray_version: str | None = Field(default=None, description="Its Ray version.")
     services: int | None = Field(default=None, description="ModelServices that are bound to the cluster.")
@@ -162,9 +154,7 @@ class ServingCluster(StatusModel):
     """Ray capacity that many ModelServices share."""
 
     metadata: ObjectMeta
-    spec: ServingClusterSpec = Field(
-        default=ServingClusterSpec(), description="The capacity and how its pods run."
-    )
+    spec: ServingClusterSpec = Field(default=ServingClusterSpec(), description="The capacity and how its pods run.")
     status: ServingClusterStatus = Field(
         default=ServingClusterStatus(),
         description="What the operator sees of the cluster; written by the operator alone.",
