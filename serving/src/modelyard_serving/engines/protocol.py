@@ -1,0 +1,96 @@
+"""What a text engine is to the rest of the replica.
+
+`submit` answers at once or raises; tokens come through the returned `Generation`. Everything that an engine with
+continuous batching needs is here, so that one takes the place of another without a change elsewhere.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from modelyard_serving.contract import EngineConfig
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended, in OpenAI's words."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. Temperature 0 takes the likeliest; the same seed gives the same tokens."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """A prompt and how to go on from it."""
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+    sampling: Sampling
+    urgent: bool = False
+    """Runs at once beside the others, however full the queue is: a proof of health must not wait behind users."""
+
+
+@dataclass(frozen=True)
+class TokenEvent:
+    """One generated token; the last one says why it is the last."""
+
+    token: int
+    finish: FinishReason | None = None
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """What the engine has on its hands now."""
+
+    running: int
+    queued: int
+
+
+class QueueFull(Exception):
+    """The engine takes no more requests now."""
+
+
+class EngineFailed(Exception):
+    """The engine could not do the request, or cannot do any."""
+
+
+class Generation(Protocol):
+    """The tokens of one request as they come."""
+
+    def __aiter__(self) -> AsyncIterator[TokenEvent]:
+        """The events up to the one with a finish; raises `EngineFailed`."""
+
+    def cancel(self) -> None:
+        """Give the slot back; harmless after the end and when called twice."""
+
+
+class Engine(Protocol):
+    """Works on many generations at once."""
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens that prompt and answer may have together."""
+
+    def submit(self, request: GenerationRequest) -> Generation:
+        """Take on a request of the running event loop; raises `QueueFull`, or `EngineFailed` when it is broken."""
+
+    def stats(self) -> EngineStats:
+        """What it has on its hands now."""
+
+    def check(self) -> None:
+        """Raise `EngineFailed` when the engine makes no progress any more."""
+
+    def resize(self, config: EngineConfig) -> None:
+        """Obey new limits from now on; what runs goes on."""
+
+    def close(self) -> None:
+        """Fail what is left and stop; may wait for the step in progress."""

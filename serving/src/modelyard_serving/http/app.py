@@ -1,0 +1,37 @@
+"""The ASGI application of one service."""
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from modelyard_serving.engines.protocol import EngineFailed, QueueFull
+from modelyard_serving.http.errors import ApiError, as_api_error, from_starlette
+from modelyard_serving.http.openai import OpenAIEndpoints
+from modelyard_serving.http.platform import PlatformEndpoints
+from modelyard_serving.http.record import Recording
+from modelyard_serving.service import Service
+from modelyard_serving.tasks.text_generation import InvalidPrompt
+
+EXPECTED = (ApiError, InvalidPrompt, QueueFull, TimeoutError, EngineFailed, HTTPException)
+
+
+def build_http_app(service: Service) -> ASGIApp:
+    """All endpoints, with errors in OpenAI's shape and a record of every request."""
+
+    async def failed(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            told = from_starlette(error, request.method, request.url.path)
+        else:
+            told = as_api_error(error, timeout_s=service.config.request_timeout_s)
+        expected = isinstance(error, EXPECTED)
+        request.scope["modelyard.record"].error = str(told) if expected else f"{type(error).__name__}: {error}"
+        return told.response()
+
+    app = Starlette(
+        routes=[*OpenAIEndpoints(service).routes, *PlatformEndpoints(service).routes],
+        exception_handlers=dict.fromkeys((*EXPECTED, Exception), failed),
+    )
+    app.router.redirect_slashes = False
+    return Recording(app, service.journal, service.metrics)

@@ -1,0 +1,75 @@
+"""What one request leaves behind: a line in the journal and its share of the metrics."""
+
+import time
+from dataclasses import dataclass, field
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from modelyard_serving.journal import Journal
+from modelyard_serving.metrics import ReplicaMetrics
+
+CANCELLED_STATUS = 499
+"""Nginx's number for a client that went away before the answer."""
+
+
+@dataclass
+class RequestRecord:
+    """Filled by the endpoint while the request runs; numbers only, never content."""
+
+    endpoint: str = "other"
+    request_id: str = ""
+    user: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    first_token_s: float | None = None
+    finish: str | None = None
+    error: str | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    def tokens(self, made: int) -> None:
+        """So many tokens of the answer are there now."""
+        if self.first_token_s is None and made:
+            self.first_token_s = time.monotonic() - self.began
+        self.completion_tokens = made
+
+
+class Recording:
+    """ASGI middleware that gives every request its record and writes it down in the end."""
+
+    def __init__(self, app: ASGIApp, journal: Journal, metrics: ReplicaMetrics) -> None:
+        self._app = app
+        self._journal = journal
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        record = RequestRecord(request_id=headers.get(b"x-request-id", b"").decode("latin-1"))
+        scope["modelyard.record"] = record
+        status, complete = 500, False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status, complete
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+            complete = message["type"] == "http.response.body" and not message.get("more_body", False)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        finally:
+            self._write(record, scope["method"], status if complete else CANCELLED_STATUS)
+
+    def _write(self, record: RequestRecord, method: str, status: int) -> None:
+        seconds = time.monotonic() - record.began
+        self._metrics.request_done(record.endpoint, status, seconds)
+        self._metrics.tokens_done(record.prompt_tokens, record.completion_tokens, record.first_token_s)
+        self._journal.write(
+            "request", level="error" if status >= 500 else "info", id=record.request_id or None, method=method,
+            endpoint=record.endpoint, status=status, seconds=round(seconds, 4), user=record.user,
+            first_token_s=record.first_token_s and round(record.first_token_s, 4),
+            prompt_tokens=record.prompt_tokens or None, completion_tokens=record.completion_tokens or None,
+            finish=record.finish, error=record.error,
+        )  # fmt: skip

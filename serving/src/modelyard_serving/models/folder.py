@@ -1,0 +1,124 @@
+"""A model's folder: is it there, is it whole, what does it do, does it fit."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelyard_serving.contract import FailureReason, ModelConfig, Task
+from modelyard_serving.failure import StartFailure
+from modelyard_serving.models.weights import DamagedWeights, WeightsSummary, summarize
+
+RUNTIME_BYTES = 900 * 2**20
+"""What a replica takes beside its weights: Python, Ray, torch, transformers and some cache (measured: 820 MiB)."""
+
+CONFIG_ITEM_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+UNSAFE_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.h5", "*.msgpack", "*.pkl")
+LISTED = 12
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder that passed every check that needs no model library."""
+
+    path: Path
+    task: Task
+    weights: WeightsSummary
+    load_bytes: int
+    """Memory that the weights take once loaded, in bytes."""
+
+
+def inspect_folder(model: ModelConfig, memory_bytes: int | None) -> ModelFolder:
+    """Check the model's files against each other and against the memory there is.
+
+    Raises:
+        StartFailure: the folder is missing, incomplete, damaged, of another format, or too large.
+    """
+    path = Path(model.path)
+    if not path.is_dir():
+        raise StartFailure(FailureReason.MODEL_NOT_FOUND, f"{model.uri}: {_what_is_there(path)}")
+    config = _read_config(model, path)
+    task = model.task or _detect_task(model, config)
+    try:
+        weights = summarize(_weight_files(model, path))
+    except DamagedWeights as damage:
+        raise _invalid(model, str(damage)) from damage
+    item = CONFIG_ITEM_BYTES.get(str(config.get("dtype") or config.get("torch_dtype")))
+    load_bytes = weights.elements * item if item else weights.stored_bytes
+    if memory_bytes is not None and load_bytes + RUNTIME_BYTES > memory_bytes:
+        raise StartFailure(
+            FailureReason.MODEL_TOO_LARGE,
+            f"{model.uri}: the weights take {_mib(load_bytes)} and the replica itself {_mib(RUNTIME_BYTES)}, but its "
+            f"memory is {_mib(memory_bytes)}; set resources.memory to at least {_mib(load_bytes + RUNTIME_BYTES)}",
+        )
+    return ModelFolder(path, task, weights, load_bytes)
+
+
+def _what_is_there(path: Path) -> str:
+    """Why `path` is no folder, by the nearest folder above it."""
+    if path.exists():
+        return f"{path} is a file; a model is a folder with config.json"
+    above = path.parent
+    while not above.is_dir():
+        above = above.parent
+    missing = path.relative_to(above).parts[0]
+    return f"no folder {missing} in {above}, which holds {_listing(above)}"
+
+
+def _listing(folder: Path) -> str:
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    if not names:
+        return "nothing"
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def _read_config(model: ModelConfig, path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    if not file.is_file():
+        raise _invalid(model, f"no config.json in the folder, which holds {_listing(path)}")
+    try:
+        config = json.loads(file.read_text())
+    except ValueError as error:
+        raise _invalid(model, f"config.json is not JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise _invalid(model, "config.json is not an object")
+    return config
+
+
+def _detect_task(model: ModelConfig, config: dict[str, Any]) -> Task:
+    architectures = config.get("architectures") or []
+    if any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
+        return Task.TEXT_GENERATION
+    named = f"the architecture {', '.join(map(str, architectures))}" if architectures else "no architecture"
+    known = ", ".join(Task)
+    raise _invalid(model, f"config.json names {named}, which tells no task; set spec.model.task to one of: {known}")
+
+
+def _weight_files(model: ModelConfig, path: Path) -> list[Path]:
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _invalid(model, f"{index.name} is damaged; copy the file again") from error
+        absent = [name for name in names if not (path / Path(name).name).is_file()]
+        if absent:
+            raise _invalid(model, f"{index.name} names files that are not there: {', '.join(absent[:LISTED])}")
+        return [path / Path(name).name for name in names]
+    single = path / "model.safetensors"
+    if single.is_file():
+        return [single]
+    others = sorted(file.name for pattern in UNSAFE_WEIGHTS for file in path.glob(pattern))
+    if others:
+        raise _invalid(model, f"the weights are in {', '.join(others[:LISTED])}; convert them to safetensors, "
+                              "the only format that is loaded")  # fmt: skip
+    raise _invalid(model, f"no model.safetensors in the folder, which holds {_listing(path)}")
+
+
+def _invalid(model: ModelConfig, message: str) -> StartFailure:
+    return StartFailure(FailureReason.MODEL_INVALID, f"{model.uri}: {message}")
+
+
+def _mib(number: int) -> str:
+    return f"{-(-number // 2**20)}Mi"

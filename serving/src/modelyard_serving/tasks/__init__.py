@@ -1,0 +1,1 @@
+"""Tasks give an engine's raw output its meaning: for text generation prompts, text, stops and limits."""

@@ -1,0 +1,195 @@
+"""Text generation: from messages or text to tokens, through an engine, and back to text."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import TemplateError
+
+from modelyard_serving.engines.protocol import (
+    Engine,
+    FinishReason,
+    Generation,
+    GenerationRequest,
+    Sampling,
+)
+from modelyard_serving.tasks.text import StopMatcher, TokenDecoder
+
+PROOF_PROMPT = "The"
+PROOF_TOKENS = 4
+
+
+class InvalidPrompt(Exception):
+    """The request cannot be served as it is; `field` names what to change."""
+
+    def __init__(self, field: str, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+        self.code = code
+
+
+@dataclass(frozen=True)
+class TextPiece:
+    """New text of an answer, with the number of tokens made so far; the last one says why it is the last."""
+
+    text: str
+    tokens: int
+    finish: FinishReason | None = None
+
+
+@dataclass(frozen=True)
+class TextRequest:
+    """How to answer a prompt of tokens. `max_tokens` None: until the context is full."""
+
+    prompt: tuple[int, ...]
+    max_tokens: int | None
+    max_tokens_field: str
+    prompt_field: str
+    sampling: Sampling
+    stops: tuple[str, ...] = ()
+    timeout_s: float = 3600.0
+
+
+class TextAnswer:
+    """One answer on its way. Whoever has it must `cancel` it in the end, however it ended."""
+
+    def __init__(self, request: TextRequest, generation: Generation, decoder: TokenDecoder) -> None:
+        self._request = request
+        self._generation = generation
+        self._decoder = decoder
+        self._deadline = asyncio.get_running_loop().time() + request.timeout_s
+
+    async def __aiter__(self) -> AsyncIterator[TextPiece]:
+        """The pieces; raises `TimeoutError` at the deadline and what the engine raises."""
+        stops = StopMatcher(self._request.stops)
+        events = aiter(self._generation)
+        made = 0
+        while True:
+            async with asyncio.timeout_at(self._deadline):
+                event = await anext(events)
+            made += 1
+            # A token that ends the answer stands for no text.
+            text = "" if event.finish is FinishReason.STOP else self._decoder.push(event.token)
+            if event.finish is not None:
+                text += self._decoder.finish()
+            text = stops.push(text)
+            if event.finish is not None:
+                text += stops.finish()
+            finish = FinishReason.STOP if stops.stopped else event.finish
+            if text or finish is not None:
+                yield TextPiece(text, made, finish)
+            if finish is not None:
+                return
+
+    def cancel(self) -> None:
+        self._generation.cancel()
+
+
+class TextGeneration:
+    """A causal language model as text in, text out."""
+
+    def __init__(self, engine: Engine, tokenizer: Any) -> None:
+        self.engine = engine
+        self._tokenizer = tokenizer
+        # One thread: long texts must not hold up the event loop, and tokenizers are not made for many threads.
+        self._tokenizing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="modelyard-tokenizer")
+
+    async def chat_prompt(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
+        """The tokens of a conversation in the model's own format.
+
+        Raises:
+            InvalidPrompt: the model has no chat template, or its template refuses these messages.
+        """
+        if not self._tokenizer.chat_template:
+            raise InvalidPrompt(
+                "messages", "this model has no chat template; use /v1/completions", code="no_chat_template"
+            )
+        try:
+            tokens = await self._in_thread(self._apply_template, list(messages))
+        except (TemplateError, TypeError, ValueError) as error:
+            raise InvalidPrompt("messages", f"the model's chat template refuses the messages: {error}") from error
+        return tuple(tokens)
+
+    async def text_prompt(self, text: str) -> tuple[int, ...]:
+        """The tokens of a plain text, with what the model expects at a beginning."""
+        return tuple(await self._in_thread(self._tokenizer.encode, text))
+
+    def check_tokens(self, tokens: Sequence[int]) -> tuple[int, ...]:
+        """A prompt that comes as tokens already; raises `InvalidPrompt` for one that the model does not know."""
+        unknown = next((token for token in tokens if not 0 <= token < len(self._tokenizer)), None)
+        if unknown is not None:
+            raise InvalidPrompt("prompt", f"{unknown} is no token: the model has 0 to {len(self._tokenizer) - 1}")
+        return tuple(tokens)
+
+    def answer(self, request: TextRequest) -> TextAnswer:
+        """Hand the request to the engine.
+
+        Raises:
+            InvalidPrompt: it is empty or does not fit the model's context.
+            QueueFull: the engine takes no more requests now.
+            EngineFailed: the engine is broken.
+        """
+        max_tokens = self._fit(request)
+        generation = self.engine.submit(GenerationRequest(request.prompt, max_tokens, request.sampling))
+        return TextAnswer(request, generation, TokenDecoder(self._decode, request.prompt))
+
+    async def prove(self, timeout_s: float) -> tuple[int, float]:
+        """A real inference through the engine, beside whatever else runs: tokens made and seconds it took.
+
+        Raises:
+            TimeoutError: it took longer than `timeout_s`.
+            EngineFailed: the engine could not do it.
+        """
+        began = time.monotonic()
+        prompt = await self.text_prompt(PROOF_PROMPT)
+        request = GenerationRequest(prompt, PROOF_TOKENS, Sampling(temperature=0), urgent=True)
+        generation = self.engine.submit(request)
+        try:
+            async with asyncio.timeout(timeout_s):
+                made = [event.token async for event in generation]
+        finally:
+            generation.cancel()
+        return len(made), time.monotonic() - began
+
+    def close(self) -> None:
+        """Stop the engine."""
+        self.engine.close()
+        self._tokenizing.shutdown(wait=False)
+
+    def _fit(self, request: TextRequest) -> int:
+        """How many tokens the answer may have."""
+        length, context = len(request.prompt), self.engine.context_length
+        if length == 0:
+            raise InvalidPrompt(request.prompt_field, "the prompt is empty")
+        room = context - length
+        if room < 1:
+            raise InvalidPrompt(
+                request.prompt_field,
+                f"the prompt has {length} tokens, {1 - room} too many: "
+                f"the context has {context}, one of them for the answer",
+                code="context_length_exceeded",
+            )
+        if request.max_tokens is not None and request.max_tokens > room:
+            raise InvalidPrompt(
+                request.max_tokens_field,
+                f"{request.max_tokens} is {request.max_tokens - room} too many: "
+                f"the prompt has {length} of the context's {context} tokens, so at most {room} are left",
+                code="context_length_exceeded",
+            )
+        return room if request.max_tokens is None else request.max_tokens
+
+    async def _in_thread(self, function: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._tokenizing, function, *arguments)
+
+    def _apply_template(self, messages: list[dict[str, str]]) -> list[int]:
+        tokens: list[int] = self._tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        return tokens
+
+    def _decode(self, tokens: list[int]) -> str:
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return text
