@@ -89,16 +89,24 @@ async def connect(
     kubeconfig: Path | None = None, *, context: str | None = None, observe: RequestObserver | None = None
 ) -> AsyncIterator["AioKubeClient"]:
     """A client for the cluster that this pod runs in, or else for `kubeconfig` (None: as kubectl does)."""
-    configuration = Configuration()
-    if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
-        load_incluster_config(client_configuration=configuration)
+    async with ApiClient(await configuration(kubeconfig, context=context)) as api:
+        yield AioKubeClient(api, observe=observe)
+
+
+def is_in_cluster(kubeconfig: Path | None, context: str | None) -> bool:
+    """Whether the pod's own service account is to be used: it is a pod, and nobody named anything else."""
+    return kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ
+
+
+async def configuration(kubeconfig: Path | None, *, context: str | None) -> Configuration:
+    """Address and credentials for `connect`; `ConfigException` where there are none."""
+    configured = Configuration()
+    if is_in_cluster(kubeconfig, context):
+        load_incluster_config(client_configuration=configured)
     else:
         file = str(kubeconfig) if kubeconfig is not None else None
-        await load_kube_config(
-            config_file=file, context=context, client_configuration=configuration, persist_config=False
-        )
-    async with ApiClient(configuration) as api:
-        yield AioKubeClient(api, observe=observe)
+        await load_kube_config(config_file=file, context=context, client_configuration=configured, persist_config=False)
+    return configured
 
 
 class AioKubeClient:
