@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
+from pydantic import ValidationError
 
 from modelyard_operator.ray.client import ConfigRefused, Proof, ServeClient, ServeUnreachable
-from modelyard_serving.contract import PROVE_PATH
+from modelyard_serving import contract
 
 READ_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 30.0
@@ -63,9 +64,7 @@ class HttpServeClient:
         finally:
             self._observe(outcome)
 
-    async def _exchange(
-        self, method: str, timeout_s: float, body: Mapping[str, Any] | None = None
-    ) -> tuple[int, str]:
+    async def _exchange(self, method: str, timeout_s: float, body: Mapping[str, Any] | None = None) -> tuple[int, str]:
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
             async with self._session.request(
@@ -86,35 +85,30 @@ class HttpProber:
         begun = time.monotonic()
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
-            async with self._session.get(f"http://{address}{prefix}{PROVE_PATH}", timeout=timeout) as answer:
+            async with self._session.get(f"http://{address}{prefix}{contract.PROVE_PATH}", timeout=timeout) as answer:
                 code, text = answer.status, await answer.text(errors="replace")
         except TimeoutError:
-            return Proof(
-                ok=False, message=f"no answer within {timeout_s:g} s", seconds=time.monotonic() - begun
-            )
+            return Proof(ok=False, message=f"no answer within {timeout_s:g} s", seconds=time.monotonic() - begun)
         except (aiohttp.ClientError, OSError) as error:
             message = str(error) or type(error).__name__
             return Proof(ok=False, message=message, seconds=time.monotonic() - begun)
-        return _proof(code, text, time.monotonic() - begun)
+        return _proof(code, text, prefix, time.monotonic() - begun)
 
 
-def _proof(code: int, text: str, seconds: float) -> Proof:
-    """Read the replica's answer: its own measure of the inference where it gives one, ours otherwise."""
-    body = _object(text) or {}
-    if code != 200 or not body:
-        return Proof(ok=False, message=_complaint(body, code, text), seconds=seconds)
-    measured = body.get("seconds")
-    ledger = body.get("ledger")
-    return Proof(
-        ok=True,
-        message="",
-        seconds=float(measured) if isinstance(measured, int | float) else seconds,
-        ledger=_numbers(ledger) if isinstance(ledger, dict) else None,
-    )
-
-
-def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    return {phase: float(value) for phase, value in values.items() if isinstance(value, int | float)}
+def _proof(code: int, text: str, prefix: str, seconds: float) -> Proof:
+    """Read the replica's answer, which must come from the revision that was asked."""
+    if code != 200:
+        return Proof(ok=False, message=_complaint(_object(text) or {}, code, text), seconds=seconds)
+    try:
+        answer = contract.Proof.model_validate_json(text)
+    except ValidationError:
+        return Proof(ok=False, message=f"answered with no proof: {text[:300].strip()}", seconds=seconds)
+    if not prefix.endswith(f"/{answer.service}/{answer.revision}"):
+        message = f"revision {answer.revision} of {answer.service} answered in its place"
+        return Proof(ok=False, message=message, seconds=seconds)
+    start = answer.start
+    ledger = {"imports": start.imports_s, "load": start.load_s, "warmup": start.warmup_s}
+    return Proof(ok=True, message="", seconds=answer.seconds, ledger=ledger)
 
 
 def _complaint(body: Mapping[str, Any], code: int, text: str) -> str:
