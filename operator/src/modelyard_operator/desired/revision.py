@@ -186,6 +186,7 @@ def _application(resolved: Resolved, group_name: str) -> dict[str, Any]:
         "name": application_name(resolved.namespace, resolved.name, resolved.revision),
         "route_prefix": route_prefix(resolved.namespace, resolved.name, resolved.revision),
         "import_path": IMPORT_PATH,
+        "logging_config": {"encoding": "JSON", "log_level": "INFO", "enable_access_log": False},
         "deployments": [
             {
                 "name": DEPLOYMENT,

@@ -73,7 +73,6 @@ def serve_change(
             "port": GRPC_PORT,
             "grpc_servicer_functions": ["ray.serve.generated.serve_pb2_grpc.add_RayServeAPIServiceServicer_to_server"],
         },
-        "logging_config": {"encoding": "JSON", "log_level": "INFO", "enable_access_log": False},
         "applications": [applications[name] for name in sorted(applications)],
     }
     return ServeChange(

@@ -41,6 +41,7 @@ class RayClusterFacts:
 
     name: str
     uid: str
+    ray_version: str
     seen_by_kuberay: bool
     was_ready: bool
     """Whether it has ever been up: KubeRay sets RayClusterProvisioned once and never takes it back."""
@@ -56,6 +57,7 @@ def parse_ray_cluster(manifest: Mapping[str, Any]) -> RayClusterFacts:
     return RayClusterFacts(
         name=metadata["name"],
         uid=metadata.get("uid", ""),
+        ray_version=manifest["spec"].get("rayVersion", ""),
         seen_by_kuberay=bool(status),
         was_ready=conditions.get("RayClusterProvisioned") == "True",
         head_ready=conditions.get("HeadPodReady") == "True",

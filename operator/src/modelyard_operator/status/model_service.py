@@ -157,7 +157,7 @@ def _failure(facts: ServiceFacts, revision: Revision | None) -> Failure | None:
     if revision is None or facts.view is None:
         return None
     application = _application(facts, revision)
-    lacking = application is None or application.running < application.target
+    lacking = application is None or application.status != "RUNNING" or application.running < application.target
     cluster = facts.view.ray_clusters.get(revision.ray_cluster)
     if application is not None and lacking:
         if application.status == "DEPLOY_FAILED":

@@ -27,6 +27,7 @@ def cluster_status(cluster: ServingCluster, facts: ClusterFacts, now: datetime) 
         observed_generation=cluster.metadata.generation,
         conditions=stamped(conditions, cluster.status.conditions, generation=cluster.metadata.generation, now=now),
         ray_cluster=facts.view.current if current is not None else None,
+        ray_version=current.facts.ray_version if current is not None else None,
         services=facts.services,
         workers=sum(pod.ready and not pod.is_head for pod in pods),
     )
