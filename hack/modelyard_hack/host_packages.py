@@ -20,6 +20,7 @@ PACKAGES = {
     "procps": "sysctl",
     "openssl": "openssl",
     "buildah": "buildah",
+    "skopeo": "skopeo",
     "debootstrap": "debootstrap",
     "gcc": "gcc",
     "libc6-dev": "/usr/include/stdlib.h",
