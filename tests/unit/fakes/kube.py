@@ -88,9 +88,7 @@ class FakeKube:
 
     def all(self, kind: Kind) -> list[Manifest]:
         """All objects of a kind as they stand, without a request."""
-        return [
-            copy.deepcopy(e.manifest) for i, e in sorted(self._entries.items(), key=str) if i.kind == kind
-        ]
+        return [copy.deepcopy(e.manifest) for i, e in sorted(self._entries.items(), key=str) if i.kind == kind]
 
     def remove(self, kind: Kind, name: str, *, namespace: str = "") -> None:
         """Take the object away, whatever its finalizers say."""
@@ -116,9 +114,7 @@ class FakeKube:
         self._request("get", kind, namespace, name)
         return self.find(kind, name, namespace=_scope(kind, namespace))
 
-    async def list(
-        self, kind: Kind, *, namespace: str | None = None, labels: str | None = None
-    ) -> Sequence[Manifest]:
+    async def list(self, kind: Kind, *, namespace: str | None = None, labels: str | None = None) -> Sequence[Manifest]:
         self._request("list", kind, namespace, "")
         return [
             each for each in self.all(kind)
@@ -130,9 +126,7 @@ class FakeKube:
         wanted = {name: value for name, value in copy.deepcopy(manifest).items() if name != "status"}
         version = wanted["metadata"].pop("resourceVersion", None)
         wanted["metadata"].pop("uid", None)
-        identity = self._request(
-            "apply", kind_of(manifest), wanted["metadata"].get("namespace"), _name(manifest)
-        )
+        identity = self._request("apply", kind_of(manifest), wanted["metadata"].get("namespace"), _name(manifest))
         entry = self._entries.get(identity) or _Entry({})
         if version is not None and entry.manifest:
             self._check_version(entry.manifest, version)
@@ -153,9 +147,7 @@ class FakeKube:
 
     async def set_finalizers(self, manifest: Manifest, finalizers: Sequence[str]) -> None:
         metadata = manifest["metadata"]
-        identity = self._request(
-            "set_finalizers", kind_of(manifest), metadata.get("namespace"), metadata["name"]
-        )
+        identity = self._request("set_finalizers", kind_of(manifest), metadata.get("namespace"), metadata["name"])
         entry = self._existing(identity)
         self._check_version(entry.manifest, metadata["resourceVersion"])
         changed = copy.deepcopy(entry.manifest)
@@ -164,9 +156,7 @@ class FakeKube:
         if "deletionTimestamp" in changed["metadata"] and not finalizers:
             del self._entries[identity]
 
-    async def delete(
-        self, kind: Kind, name: str, *, namespace: str | None = None, uid: str | None = None
-    ) -> bool:
+    async def delete(self, kind: Kind, name: str, *, namespace: str | None = None, uid: str | None = None) -> bool:
         identity = self._request("delete", kind, namespace, name)
         entry = self._entries.get(identity)
         if entry is None or (uid is not None and entry.manifest["metadata"]["uid"] != uid):

@@ -33,17 +33,13 @@ class EventRecorder:
         Neither blocks nor fails.
         """
         now = self._now()
-        self._told = {
-            told: at for told, at in self._told.items() if (now - at).total_seconds() < REPEAT_AFTER_S
-        }
+        self._told = {told: at for told, at in self._told.items() if (now - at).total_seconds() < REPEAT_AFTER_S}
         identity = (regarding["metadata"].get("uid", regarding["metadata"]["name"]), reason, message)
         if identity in self._told:
             return
         self._told[identity] = now
         try:
-            self._waiting.put_nowait(
-                _event(regarding, "Warning" if warning else "Normal", reason, message, now)
-            )
+            self._waiting.put_nowait(_event(regarding, "Warning" if warning else "Normal", reason, message, now))
         except asyncio.QueueFull:
             logger.warning("Too many events wait; dropped %s: %s", reason, message)
 
@@ -62,14 +58,14 @@ class EventRecorder:
             await self._kube.create(event)
         except KubeError as error:
             logger.warning("An event was lost: %s", error)
+        except Exception:  # One event that cannot be written must not end all others.
+            logger.exception("An event was lost")
 
 
 def _event(regarding: Manifest, event_type: str, reason: str, message: str, now: datetime) -> Manifest:
     metadata = regarding["metadata"]
     involved = {
-        field: metadata[field]
-        for field in ("name", "namespace", "uid", "resourceVersion")
-        if metadata.get(field)
+        field: metadata[field] for field in ("name", "namespace", "uid", "resourceVersion") if metadata.get(field)
     }
     stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {

@@ -1,0 +1,185 @@
+"""Which loops an event starts and wakes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import kopf
+import pytest
+
+from modelyard_operator import handlers
+from modelyard_operator.handlers import Memo
+from modelyard_operator.kube.aio_client import AioKubeClient
+from modelyard_operator.kube.client import ACCELERATOR_POOL, MODEL_SERVICE, SERVING_CLUSTER, Kind
+from modelyard_operator.reconcile.finalizer import FINALIZER
+from modelyard_operator.reconcile.heartbeat import Heartbeat
+from modelyard_operator.reconcile.loop import Loops
+from modelyard_operator.reconcile.metrics import Metrics
+from modelyard_operator.reconcile.result import Key
+from modelyard_operator.reconcile.routes import ROUTES
+from modelyard_operator.reconcile.wakeups import Wakeups
+
+OTHER_SERVICE, DEFAULT, OWN = Key("other", "y"), Key("platform", "shared"), Key("team", "own")
+CLUSTER_LABELS = {"modelyard.dev/serving-cluster": "own", "modelyard.dev/serving-cluster-namespace": "team"}
+
+
+@dataclass
+class SeenOnly:
+    """Loops that only note what was seen."""
+
+    seen_: list[tuple[str, Key]] = field(default_factory=list)
+
+    def seen(self, kind: Kind, key: Key) -> None:
+        self.seen_.append((kind.kind, key))
+
+
+class Watched:
+    """A memo, and the loops that listen."""
+
+    def __init__(self) -> None:
+        self.loops = SeenOnly()
+        self.wakeups = Wakeups()
+        self.now = 0.0
+        self.heartbeat = Heartbeat(lambda: self.now, 120)
+        self.metrics = Metrics("1")
+        self.memo = Memo(
+            kube=cast("AioKubeClient", None),
+            loops=cast("Loops", self.loops),
+            wakeups=self.wakeups,
+            heartbeat=self.heartbeat,
+            metrics=self.metrics,
+            default_cluster=DEFAULT,
+        )
+        self.listening = [
+            (MODEL_SERVICE, OTHER_SERVICE),
+            (SERVING_CLUSTER, DEFAULT),
+            (SERVING_CLUSTER, OWN),
+            ROUTES,
+        ]
+
+    def woken(self) -> set[str]:
+        """Who was woken since the last time."""
+        found = set()
+        for kind, key in self.listening:
+            if self.wakeups.is_woken(kind, key):
+                found.add(f"{kind.kind} {key}")
+                self.wakeups._flags[kind][key].clear()
+        return found
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    made = Watched()
+    contexts = [made.wakeups.listening(kind, key) for kind, key in made.listening]
+    for context in contexts:
+        context.__enter__()
+    yield made
+    for context in contexts:
+        context.__exit__(None, None, None)
+
+
+def event(what: str | None, manifest: dict[str, Any], **metadata: Any) -> kopf.RawEvent:
+    named = {"name": "x", "namespace": "team", "generation": 1, **metadata}
+    return cast("kopf.RawEvent", {"type": what, "object": {**manifest, "metadata": named}})
+
+
+async def test_a_new_service_starts_its_loop_and_wakes_its_cluster_and_the_routes(watched: Watched) -> None:
+    await handlers.model_service_seen(watched.memo, event("ADDED", {"spec": {}}))
+    assert watched.loops.seen_ == [("ModelService", Key("team", "x"))]
+    assert watched.woken() == {"ServingCluster platform/shared", "Routes routes"}
+
+
+@pytest.mark.parametrize("named", [{"name": "own"}, {"name": "own", "namespace": "team"}])
+async def test_a_service_that_names_its_cluster_wakes_that_one(watched: Watched, named: dict[str, str]) -> None:
+    await handlers.model_service_seen(watched.memo, event("ADDED", {"spec": {"servingCluster": named}}))
+    assert watched.woken() == {"ServingCluster team/own", "Routes routes"}
+
+
+async def test_a_service_of_a_platform_without_default_cluster_wakes_no_cluster(watched: Watched) -> None:
+    watched.memo.default_cluster = None
+    await handlers.model_service_seen(watched.memo, event("ADDED", {"spec": {}}))
+    assert watched.woken() == {"Routes routes"}
+
+
+async def test_a_change_of_status_wakes_the_service_itself_and_nobody_else(watched: Watched) -> None:
+    await handlers.model_service_seen(watched.memo, event(None, {"spec": {}}))
+    watched.woken()
+    await handlers.model_service_seen(watched.memo, event("MODIFIED", {"spec": {}}))
+    assert len(watched.loops.seen_) == 2
+    assert watched.woken() == set()
+    await handlers.model_service_seen(watched.memo, event("MODIFIED", {"spec": {}}, generation=2))
+    assert watched.woken() == {"ServingCluster platform/shared", "Routes routes"}
+
+
+async def test_a_service_that_is_gone_starts_no_loop(watched: Watched) -> None:
+    await handlers.model_service_seen(watched.memo, event("DELETED", {"spec": {}}))
+    assert watched.loops.seen_ == []
+    assert watched.woken() == {"ServingCluster platform/shared", "Routes routes"}
+
+
+async def test_services_are_counted_by_the_reason_of_their_ready_condition(watched: Watched) -> None:
+    conditions = [{"type": "Accepted", "reason": "Valid"}, {"type": "Ready", "reason": "Serving"}]
+    await handlers.model_service_seen(watched.memo, event(None, {"status": {"conditions": conditions}}))
+    await handlers.model_service_seen(watched.memo, event(None, {"spec": {}}, name="fresh"))
+    for reason in ("Serving", "Unknown"):
+        labels = {"reason": reason}
+        assert watched.metrics.registry.get_sample_value("modelyard_model_services", labels) == 1
+
+
+async def test_a_new_cluster_wakes_the_services_that_may_wait_for_it(watched: Watched) -> None:
+    await handlers.serving_cluster_seen(watched.memo, event("ADDED", {}))
+    assert watched.loops.seen_ == [("ServingCluster", Key("team", "x"))]
+    assert watched.woken() == {"ModelService other/y"}
+    await handlers.serving_cluster_seen(watched.memo, event("MODIFIED", {}))
+    assert watched.woken() == set()
+
+
+async def test_a_changed_pool_wakes_all_services_and_clusters(watched: Watched) -> None:
+    await handlers.accelerator_pool_seen(watched.memo, event("ADDED", {}, namespace=""))
+    assert watched.loops.seen_ == [(ACCELERATOR_POOL.kind, Key("", "x"))]
+    clusters = {"ServingCluster platform/shared", "ServingCluster team/own"}
+    assert watched.woken() == {"ModelService other/y", *clusters}
+
+
+async def test_a_revision_wakes_its_service(watched: Watched) -> None:
+    labels = {"modelyard.dev/service": "y"}
+    await handlers.revision_seen(watched.memo, event("MODIFIED", {}, namespace="other", labels=labels))
+    assert watched.woken() == {"ModelService other/y"}
+
+
+async def test_ray_clusters_and_pods_wake_their_serving_cluster(watched: Watched) -> None:
+    await handlers.part_of_cluster_seen(watched.memo, event("MODIFIED", {}, labels=CLUSTER_LABELS))
+    assert watched.woken() == {"ServingCluster team/own"}
+
+
+async def test_children_that_lost_their_labels_wake_nobody(watched: Watched) -> None:
+    await handlers.revision_seen(watched.memo, event("MODIFIED", {}))
+    await handlers.part_of_cluster_seen(watched.memo, event("MODIFIED", {}))
+    assert watched.woken() == set()
+
+
+async def test_the_probe_fails_while_a_loop_is_stuck_and_then_heals(watched: Watched) -> None:
+    with watched.heartbeat.working("ModelService team/x"):
+        watched.now = 119
+        assert await handlers.loops_alive(watched.memo) == "ok"
+        watched.now = 121
+        with pytest.raises(kopf.PermanentError, match="ModelService team/x has been at work for 121 s"):
+            await handlers.loops_alive(watched.memo)
+    assert await handlers.loops_alive(watched.memo) == "ok"
+
+
+def test_kopf_is_left_no_reason_to_write_to_any_object() -> None:
+    registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
+    handlers.register(registry)
+    handlers.watch_settings(settings)
+    assert registry._spawning.get_all_handlers() == []
+    assert registry._changing.get_all_handlers() == []
+    assert settings.persistence.finalizer != FINALIZER
+
+
+def test_kopf_never_gives_up_on_the_api_server() -> None:
+    for _ in range(2):
+        waits = iter(handlers.Backoffs())
+        taken = [next(waits) for _ in range(1000)]
+        assert taken[:4] == [1, 2, 4, 8]
+        assert all(10 <= wait <= 20 for wait in taken[4:])
