@@ -1,4 +1,4 @@
-"""`python -m modelyard_operator.api.generate`: writes the CRDs and the API reference from the models."""
+"""`python -m modelyard_operator.api.generate`: writes the CRDs, the API reference and the chart's values."""
 
 import argparse
 import sys
@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from modelyard_operator.api.base import GROUP
+from modelyard_operator.api.chart_files import chart_files
 from modelyard_operator.api.crd import KINDS, custom_resource_definition
 from modelyard_operator.api.reference import reference
 
@@ -18,7 +19,7 @@ _CHART = "charts/modelyard-crds/templates"
 
 def generated() -> dict[str, str]:
     """The text of every generated file, by its path in the repository."""
-    files = {"docs/reference.md": reference()}
+    files = {"docs/reference.md": reference()} | chart_files()
     for kind in KINDS:
         name = f"{GROUP}_{kind.plural}.yaml"
         crd = custom_resource_definition(kind)

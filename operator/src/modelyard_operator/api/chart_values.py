@@ -1,0 +1,170 @@
+"""The values of the chart `modelyard`, as models: its values.yaml, schema and README are written from them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Strict, StringConstraints
+
+from modelyard_operator.api.accelerator_pool import LabelValue, Toleration, WorkerShape
+from modelyard_operator.api.base import ApiModel
+from modelyard_operator.api.quantity import Cpu, Memory
+from modelyard_operator.api.serving_cluster import Head, ObjectName, RayVersion, Runtime
+
+Flag = Annotated[bool, Strict()]
+Whole = Annotated[int, Strict()]
+ImageReference = Annotated[str, StringConstraints(max_length=512)]
+
+
+class Values(ApiModel):
+    """A group of values; those of other models within it stand in values.yaml as one value."""
+
+
+class Images(Values):
+    """Where the three images come from."""
+
+    registry: ImageReference = Field(
+        default="", description="Put before the images' names, for example registry.example.com/modelyard."
+    )
+    tag: str = Field(default="", max_length=128, description="Tag of the images; the chart's appVersion where empty.")
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        default="IfNotPresent", description="When images are pulled, those of the Ray pods too."
+    )
+    pull_secrets: tuple[ObjectName, ...] = Field(
+        default=(), description="Secrets with credentials for the registry, in the release's namespace."
+    )
+
+
+class Amounts(ApiModel):
+    """CPU and memory."""
+
+    cpu: Cpu | None = Field(default=None, description="CPU, for example 100m.")
+    memory: Memory | None = Field(default=None, description="Memory, for example 256Mi.")
+
+
+class Compute(Values):
+    """What a container asks for and may use."""
+
+    requests: Amounts = Field(description="What the scheduler keeps free for it.")
+    limits: Amounts = Field(description="What it may use at most.")
+
+
+class Placed(Values):
+    """Where pods run."""
+
+    resources: Compute = Field(description="CPU and memory of a pod.")
+    node_selector: dict[str, LabelValue] = Field(default={}, description="Labels of the nodes that it may run on.")
+    tolerations: tuple[Toleration, ...] = Field(default=(), description="Taints that it accepts.")
+    priority_class_name: str = Field(default="", max_length=253, description="PriorityClass of the pods.")
+
+
+class Operator(Placed):
+    """The operator: one pod."""
+
+    image: ImageReference = Field(default="", description="A whole image reference, instead of registry and tag.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="What it logs.")
+    stuck_after_seconds: Whole = Field(
+        default=120, ge=30, le=3600, description="Its liveness probe fails when a loop takes longer than this."
+    )
+    resync_seconds: Whole = Field(
+        default=300, ge=10, le=86400, description="How often it looks at an object that nothing happens to."
+    )
+    resources: Compute = Field(
+        default=Compute(requests=Amounts(cpu="100m", memory="256Mi"), limits=Amounts(memory="512Mi")),
+        description="CPU and memory of the pod.",
+    )
+
+
+class Gateway(Placed):
+    """The gateways: the door to all services, inside the cluster."""
+
+    image: ImageReference = Field(default="", description="A whole image reference, instead of registry and tag.")
+    replicas: Whole = Field(default=2, ge=1, le=100, description="Pods; from 2 on one may go at any time.")
+    max_connections: Whole = Field(
+        default=4096, ge=16, le=500_000, description="Connections of clients that one pod takes, about 40 kB each."
+    )
+    drain_delay_seconds: Whole = Field(
+        default=5, ge=0, le=600, description="How long a pod that goes still takes new connections."
+    )
+    termination_grace_period_seconds: Whole = Field(
+        default=3660, ge=1, le=90_000,
+        description="How long a pod that goes may finish its streams: above the longest spec.requestTimeout in use.",
+    )  # fmt: skip
+    resources: Compute = Field(
+        default=Compute(requests=Amounts(cpu="100m", memory="128Mi"), limits=Amounts(memory="512Mi")),
+        description="CPU and memory of a pod.",
+    )
+
+
+class Serving(Values):
+    """What Ray pods run where a ServingCluster names no image."""
+
+    image: ImageReference = Field(default="", description="A whole image reference, instead of registry and tag.")
+    ray_version: RayVersion = Field(default="2.60.0", description="The Ray version in that image.")
+
+
+class CpuPool(Values):
+    """The AcceleratorPool named cpu, for services that name none."""
+
+    enabled: Flag = Field(default=True, description="Whether the chart brings it.")
+    node_selector: dict[str, LabelValue] = Field(default={}, description="Labels of its nodes; all nodes where empty.")
+    tolerations: tuple[Toleration, ...] = Field(default=(), description="Taints that its workers accept.")
+    shapes: tuple[WorkerShape, ...] = Field(
+        default=(
+            WorkerShape(name="small", cpu="500m", memory="2Gi"),
+            WorkerShape(name="medium", cpu="1", memory="4Gi"),
+            WorkerShape(name="large", cpu="2", memory="8Gi"),
+        ),
+        min_length=1, max_length=16, description="The sizes of worker; a service gets the smallest that fits.",
+    )  # fmt: skip
+    max_workers: Whole = Field(
+        default=10, ge=1, le=1000, description="Most workers of one group (shape and image) in one ServingCluster."
+    )
+
+
+class DefaultServingCluster(Values):
+    """The ServingCluster named default, in the release's namespace, for services that name none."""
+
+    enabled: Flag = Field(default=True, description="Whether the chart brings it; without it each service names one.")
+    runtime: Runtime = Field(default=Runtime(), description="Its spec.runtime, for example volumes: [{claim: models}].")
+    head: Head = Field(default=Head(), description="Its spec.head: the size of the Ray head.")
+
+
+class ServiceMonitor(Values):
+    """For the Prometheus operator."""
+
+    enabled: Flag = Field(default=False, description="Whether there is one for the operator and the gateways.")
+    labels: dict[str, LabelValue] = Field(default={}, description="Labels by which your Prometheus selects it.")
+    interval: str = Field(default="30s", pattern=r"^[0-9]+(s|m)$", description="How often it scrapes.")
+
+
+class Metrics(Values):
+    """Prometheus metrics, on the Services labelled modelyard.dev/metrics=true."""
+
+    service_monitor: ServiceMonitor = Field(default=ServiceMonitor(), description="For the Prometheus operator.")
+
+
+class Cleanup(Values):
+    """The Job that runs before the release is uninstalled."""
+
+    enabled: Flag = Field(
+        default=True,
+        description="Delete all ModelServices and ServingClusters of the cluster first. Without it they stay, and wait "
+        "for the operator to be installed again.",
+    )
+    timeout_seconds: Whole = Field(
+        default=100, ge=10, le=3600, description="How long it waits for them to go before the uninstall fails."
+    )
+
+
+class ChartValues(Values):
+    """The values of the chart."""
+
+    image: Images = Field(default=Images(), description="Where the three images come from.")
+    operator: Operator = Field(default=Operator(), description="The operator: one pod.")
+    gateway: Gateway = Field(default=Gateway(), description="The gateways: the door to all services.")
+    serving: Serving = Field(default=Serving(), description="What Ray pods run where a ServingCluster names no image.")
+    cpu_pool: CpuPool = Field(default=CpuPool(), description="The AcceleratorPool named cpu.")
+    default_serving_cluster: DefaultServingCluster = Field(
+        default=DefaultServingCluster(), description="The ServingCluster named default, in the release's namespace."
+    )
+    metrics: Metrics = Field(default=Metrics(), description="Prometheus metrics of the operator and the gateways.")
+    cleanup: Cleanup = Field(default=Cleanup(), description="What happens before the release is uninstalled.")
