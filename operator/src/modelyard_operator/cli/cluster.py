@@ -5,9 +5,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from kubernetes.aio.client import ApiClient
-from kubernetes.aio.config import ConfigException, list_kube_config_contexts
+from kubernetes.aio.config import list_kube_config_contexts
 
 from modelyard_operator.cli.failure import CliFailure
 from modelyard_operator.cli.pod_logs import KubePodLogs, PodLogs
@@ -36,7 +35,7 @@ async def connect(kubeconfig: Path | None, context: str | None) -> AsyncIterator
     try:
         configured = await configuration(kubeconfig, context=context)
         namespace = _namespace(kubeconfig, context)
-    except (ConfigException, yaml.YAMLError, OSError) as error:
+    except Exception as error:
         raise CliFailure(
             f"There is no cluster to talk to: {error}",
             "Set KUBECONFIG, or give --kubeconfig and --context; `kubectl config get-contexts` lists what there is. "
