@@ -90,6 +90,17 @@ def built_image(name: str) -> str | None:
     return found.stdout.strip() or None
 
 
+def remove_image(name: str) -> None:
+    """Remove a local image or tag; one that something else still needs is left."""
+    subprocess.run(["buildah", "rmi", name], capture_output=True, check=False)
+
+
+def tags(repository: str) -> list[str]:
+    """The local images of `repository` as name:tag."""
+    lines = run(["buildah", "images", "--format={{.Name}}:{{.Tag}}"]).splitlines()
+    return [line for line in lines if line.rpartition(":")[0] == repository]
+
+
 def image_label(name: str, label: str) -> str | None:
     """The value of a label of a locally built image; None when either does not exist."""
     found = subprocess.run(["buildah", "inspect", "--type=image", name], capture_output=True, text=True, check=False)

@@ -157,6 +157,7 @@ def _build_project_image(image: ProjectImage, context: Path, wheel: Path) -> Non
     source = f"{image.dependencies}/{content_hash([wheel])}"
     if containers.image_label(image.name, SOURCE_LABEL) == source:
         return
+    before = containers.built_image(image.name)
     with step(f"build {image.name}", remedy=remedy):
         containers.build(
             Build(
@@ -167,6 +168,11 @@ def _build_project_image(image: ProjectImage, context: Path, wheel: Path) -> Non
                 labels=((SOURCE_LABEL, source),),
             )
         )
+    if before is not None:
+        containers.remove_image(before)
+    for tag in containers.tags(image.dependencies.rpartition(":")[0]):
+        if tag != image.dependencies:
+            containers.remove_image(tag)
 
 
 def load_images(state: StateFolder, names: Sequence[str]) -> None:

@@ -21,8 +21,8 @@ from modelyard_hack.step import StepError, run, step
 
 MODULES = REPOSITORY / "hack" / "tools"
 KUBERAY_MODULE = "github.com/ray-project/kuberay/ray-operator"
-# Bump when flags change: it is part of the cache key. CGO is off so that the programs run in empty images.
-BUILD_RECIPE = "1 CGO_ENABLED=0 -trimpath -s -w"
+# Without C the programs run in empty images.
+BUILD_ENVIRONMENT = {"CGO_ENABLED": "0"}
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,22 @@ def required_version(go_mod: str, module: str) -> str:
 
 
 def linker_flags(tool: Tool, version: str) -> str:
-    """Kubernetes reports its version only when the linker is told it."""
-    if tool.module != "k8s.io/kubernetes":
-        return "-s -w"
-    major, minor = version.lstrip("v").split(".")[:2]
-    values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
-    return " ".join(["-s -w", *(f"-X k8s.io/component-base/version.{key}={value}" for key, value in values.items())])
+    """Kubernetes and Helm know their versions only when the linker is told them."""
+    values: dict[str, str] = {}
+    if tool.folder == "kubernetes":
+        major, minor = version.lstrip("v").split(".")[:2]
+        values = {
+            f"k8s.io/component-base/version.{name}": value
+            for name, value in (("gitVersion", version), ("gitMajor", major), ("gitMinor", minor))
+        }
+    elif tool.folder == "helm":
+        # `helm template` renders for this Kubernetes; without it for one of years ago.
+        major, minor = tool_version(BY_NAME["kubectl"]).lstrip("v").split(".")[:2]
+        values = {"helm.sh/helm/v3/internal/version.version": version}
+        for package in ("chartutil", "lint/rules"):
+            values[f"helm.sh/helm/v3/pkg/{package}.k8sVersionMajor"] = major
+            values[f"helm.sh/helm/v3/pkg/{package}.k8sVersionMinor"] = minor
+    return " ".join(["-s -w", *(f"-X {name}={value}" for name, value in values.items())])
 
 
 def tool_version(tool: Tool) -> str:
@@ -93,7 +103,7 @@ def tool_version(tool: Tool) -> str:
 
 def cached_folder(tool: Tool) -> Path:
     """Where the builds of this tool's module are kept; changes with its version, go.mod, go.sum and flags."""
-    digest = hashlib.sha256(BUILD_RECIPE.encode())
+    digest = hashlib.sha256(linker_flags(tool, tool_version(tool)).encode())
     for name in ("go.mod", "go.sum"):
         digest.update((MODULES / tool.folder / name).read_bytes())
     return tools_folder() / f"{tool.folder}-{tool_version(tool)}-{digest.hexdigest()[:12]}"
@@ -150,7 +160,7 @@ def _build(tool: Tool, target: Path) -> None:
                 tool.import_path,
             ],
             cwd=MODULES / tool.folder,
-            env={**os.environ, "CGO_ENABLED": "0"},
+            env={**os.environ, **BUILD_ENVIRONMENT},
             log=log,
         )
         partial.rename(target)

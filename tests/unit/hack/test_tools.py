@@ -28,12 +28,16 @@ def test_a_module_that_is_not_required_is_named() -> None:
         tools.required_version(GO_MOD, "example.dev/absent")
 
 
-def test_only_kubernetes_is_told_its_version_by_the_linker() -> None:
-    flags = tools.linker_flags(tools.BY_NAME["kubelet"], "v1.34.4")
-    assert "version.gitVersion=v1.34.4" in flags
-    assert "version.gitMajor=1 " in flags
-    assert flags.endswith("version.gitMinor=34")
-    assert tools.linker_flags(tools.BY_NAME["helm"], "v3.21.4") == "-s -w"
+def test_the_linker_is_told_the_versions_that_programs_report() -> None:
+    kubelet = tools.linker_flags(tools.BY_NAME["kubelet"], "v1.34.4")
+    assert "version.gitVersion=v1.34.4" in kubelet
+    assert "version.gitMajor=1 " in kubelet
+    assert kubelet.endswith("version.gitMinor=34")
+    helm = tools.linker_flags(tools.BY_NAME["helm"], "v3.21.4")
+    assert "internal/version.version=v3.21.4" in helm
+    minor = tools.tool_version(tools.BY_NAME["kubectl"]).split(".")[1]
+    assert f"chartutil.k8sVersionMinor={minor}" in helm
+    assert tools.linker_flags(tools.BY_NAME["etcd"], "v3.6.13") == "-s -w"
 
 
 @pytest.mark.parametrize("tool", tools.TOOLS, ids=lambda tool: tool.name)
