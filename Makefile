@@ -60,6 +60,14 @@ generate: setup  ## Write crds/ and docs/reference.md from the models
 drift: setup  ## Fail where crds/ or docs/reference.md are not what the models say
 	$(PYTHON) -m modelyard_operator.api.generate --check
 
+.PHONY: tools
+tools:  ## Build the pinned Kubernetes, etcd, KubeRay, CoreDNS and Helm, once per version
+	hack/cluster tools
+
+.PHONY: images
+images: setup  ## Build the operator, gateway and serving images and load them into the cluster
+	hack/cluster images
+
 .PHONY: cluster-up
 cluster-up:  ## Start the one-node Kubernetes with KubeRay
 	hack/cluster up
