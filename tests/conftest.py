@@ -12,6 +12,13 @@ from modelyard_hack.step import wait_until
 REPOSITORY = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whichever test comes first has to wait for the API server, on a busy machine for long."""
+    for item in items:
+        if "kubectl" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(240))
+
+
 @pytest.fixture(scope="session")
 def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     """kubectl against etcd and kube-apiserver of this run, with our CRDs applied."""
