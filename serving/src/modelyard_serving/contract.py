@@ -76,14 +76,18 @@ class ReplicaConfig(_Contract):
     model: ModelConfig
     engine: EngineConfig = EngineConfig()
     device: Literal["cpu", "cuda"] = "cpu"
+    threads: int | None = Field(default=None, ge=1, description="Threads that torch computes with; None: one per CPU.")
     memory_bytes: int | None = Field(
         default=None, gt=0, description="Memory of the replica's pod in bytes; None: not limited (local mode)."
     )
     request_timeout_s: float = Field(default=3600.0, gt=0, description="Seconds after which a request is ended.")
 
     def as_user_config(self) -> dict[str, Any]:
-        """The plain form that Ray Serve carries."""
-        return self.model_dump(mode="json")
+        """The plain form that Ray Serve carries.
+
+        What is not set is left out, so that an older runtime image need not know of it.
+        """
+        return self.model_dump(mode="json", exclude_none=True)
 
 
 class StartLedger(BaseModel):

@@ -8,7 +8,7 @@ from modelyard_serving.contract import FailureReason, read_failure
 
 _IMPORT = re.compile(r"(?:ModuleNotFoundError|ImportError): ([^\n]+)")
 _MEMORY = re.compile(r"OutOfMemory|out of memory|OOM|memory pressure|MemoryError|ray_memory_monitor", re.IGNORECASE)
-_ERROR_LINE = re.compile(r"^\s*(?:[\w.]*\.)?(\w*(?:Error|Exception)): (.+)$", re.MULTILINE)
+_ERROR_LINE = re.compile(r"^\s*[\w.]*(?:Error|Exception): .+$", re.MULTILINE)
 _REASONS = {
     FailureReason.MODEL_NOT_FOUND: Reason.MODEL_NOT_FOUND,
     FailureReason.MODEL_INVALID: Reason.MODEL_INVALID,
@@ -46,6 +46,6 @@ def classify(text: str) -> Failure:
             f"The runtime image cannot import the replica's code: {imported[1].strip()}. "
             "Name an image with Modelyard's serving code in the ServingCluster's spec.runtime.image.",
         )
-    errors = _ERROR_LINE.findall(text)
-    detail = ": ".join(errors[-1]) if errors else " ".join(text.split())[:400]
+    errors = list(_ERROR_LINE.finditer(text))
+    detail = " ".join((text[errors[-1].start() :] if errors else text).split())[:400]
     return Failure(Reason.DEPLOY_FAILED, f"Ray Serve could not start it: {detail}")
