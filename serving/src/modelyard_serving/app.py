@@ -36,4 +36,5 @@ class ModelDeployment:
         self._replica.close()
 
 
-application = serve.deployment(name=DEPLOYMENT)(serve.ingress()(ModelDeployment)).bind()
+deployment = serve.deployment(name=DEPLOYMENT)(serve.ingress()(ModelDeployment))
+application = deployment.bind()

@@ -80,8 +80,10 @@ class Replica:
             # Here and not above: the import takes seconds and belongs into the ledger of the start.
             from modelyard_serving.engines.transformers_engine import TransformersEngine
             from modelyard_serving.models import causal_lm
+
+            settings = causal_lm.import_architecture(folder, config.model.uri)
         with self._phase("load", spent, bytes=folder.load_bytes):
-            loaded = causal_lm.load_causal_lm(folder, config)
+            loaded = causal_lm.load_causal_lm(folder, settings, config)
         with self._phase("warmup", spent):
             causal_lm.warm_up(loaded, config.model.uri)
         engine = TransformersEngine(

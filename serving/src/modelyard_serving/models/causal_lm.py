@@ -1,11 +1,13 @@
 """Loading a causal language model of transformers from a checked folder: local files, safetensors, no remote code."""
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from modelyard_serving.contract import FailureReason, ReplicaConfig
 from modelyard_serving.failure import StartFailure
@@ -24,12 +26,28 @@ class CausalLM:
     end_tokens: frozenset[int]
 
 
-def load_causal_lm(folder: ModelFolder, config: ReplicaConfig) -> CausalLM:
+def import_architecture(folder: ModelFolder, uri: str) -> Any:
+    """The model's settings, with the code of its architecture imported: most of what a start imports comes with it.
+
+    Raises:
+        StartFailure: transformers itself has no causal language model of this type.
+    """
+    try:
+        settings = AutoConfig.from_pretrained(folder.path, **TRUSTED)
+        MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)]
+    except KeyError as error:
+        raise _invalid(uri, f"transformers has no causal language model of type {settings.model_type}") from error
+    except (OSError, ValueError) as error:
+        raise _invalid(uri, str(error)) from error
+    return settings
+
+
+def load_causal_lm(folder: ModelFolder, settings: Any, config: ReplicaConfig) -> CausalLM:
     """Read tokenizer and weights, in the type that the weights are stored in.
 
     Raises:
-        StartFailure: no GPU where one was promised, not a causal language model, weights that do not fit the
-            architecture, or memory that ends on the way.
+        StartFailure: no GPU where one was promised, weights that do not fit the architecture, or memory that ends on
+            the way.
     """
     uri = config.model.uri
     if config.device == "cuda" and not torch.cuda.is_available():
@@ -38,11 +56,12 @@ def load_causal_lm(folder: ModelFolder, config: ReplicaConfig) -> CausalLM:
             "the pool promises a GPU, but torch sees none; check the driver and the device plugin of the node, "
             "and that the runtime image carries torch with CUDA",
         )
+    # Ray tells OpenMP to use one thread where an actor asks for no CPU.
+    torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder.path, **TRUSTED)
-        settings = AutoConfig.from_pretrained(folder.path, **TRUSTED)
         model, report = AutoModelForCausalLM.from_pretrained(
             folder.path, config=settings, dtype="auto", use_safetensors=True, output_loading_info=True, **TRUSTED
         )
