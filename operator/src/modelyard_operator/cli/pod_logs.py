@@ -12,6 +12,8 @@ from modelyard_operator.kube.client import POD
 from modelyard_operator.kube.errors import Forbidden, Unavailable
 
 CONNECT_TIMEOUT_S = 30.0
+_NOTHING_YET = frozenset({204, 400, 404})
+"""What the API server answers for a pod without a node, for a container that has not started, for a pod that is gone."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ class KubePodLogs:
         try:
             response = await self._request(pod, query)
             async with response:
-                if response.status in (400, 404):
-                    return  # It has not started, or it is gone.
+                if response.status in _NOTHING_YET:
+                    return
                 if response.status != 200:
                     raise _error(response.status, f"logs of pod {pod.namespace}/{pod.name}: {await response.text()}")
                 async for line in _split(response.content.iter_any()):
