@@ -65,6 +65,9 @@ def up(state: StateFolder) -> None:
     with exclusive("cluster"):
         ensure_host_packages()
         ensure_tools()
+        if not state.pki.exists():
+            # A new cluster: its logs, the audit log above all, begin empty. Those of the last one stayed till now.
+            shutil.rmtree(state.logs, ignore_errors=True)
         state.make()
         with step("network namespace", remedy="this needs root and the `ip` program"):
             network.ensure_namespace()

@@ -96,6 +96,7 @@ def apiserver(state: StateFolder, endpoints: Endpoints, *extra: str, namespace: 
             f"--audit-policy-file={policy}",
             f"--audit-log-path={state.audit_log}",
             "--audit-log-maxsize=512",
+            "--audit-log-maxbackup=1",
             "--allow-privileged=true",
             "--profiling=false",
             # Nothing to hand over to when one server of one goes down.
