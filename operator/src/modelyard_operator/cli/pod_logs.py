@@ -13,7 +13,7 @@ from modelyard_operator.kube.errors import Forbidden, Unavailable
 
 CONNECT_TIMEOUT_S = 30.0
 _NOTHING_YET = frozenset({204, 400, 404})
-"""What the API server answers for a pod without a node, for a container that has not started, for a pod that is gone."""
+"""What the API server answers without a node, before the container has started, and when the pod is gone."""
 
 
 @dataclass(frozen=True)
