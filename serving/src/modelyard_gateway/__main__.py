@@ -33,11 +33,12 @@ from aiohttp import web
 from kubernetes.aio import client, config
 
 from modelyard_gateway.agent import Agent
+from modelyard_gateway.config_map import ConfigMapSource
 from modelyard_gateway.haproxy_config import Ground
 from modelyard_gateway.haproxy_process import HAProxyProcess
 from modelyard_gateway.server import application
 from modelyard_gateway.settings import Settings, settings_from
-from modelyard_gateway.source import ConfigMapSource, DocumentSource, FileSource, KeptDocument
+from modelyard_gateway.source import DocumentSource, FileSource, KeptDocument
 
 logger = logging.getLogger("modelyard_gateway")
 

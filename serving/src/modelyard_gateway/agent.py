@@ -144,7 +144,7 @@ class Agent:
             self._starts += 1
         if not await self._bring_about(wanted) and not await self._bring_about(wanted):
             raise HAProxyError("HAProxy does not take the route document over its runtime API")
-        await self._haproxy.runtime.hand_over()
+        await self._haproxy.runtime.replaced_workers_stopping()
         if wanted != self._applied:
             self._applied = wanted
             self._applied_at = self._clock()

@@ -18,8 +18,10 @@ from modelyard_gateway.routes import Refusal, Route, RouteDocument
 
 LONGEST_REQUEST_H = 24
 """Hours: the ceiling of `Route.timeout_s`."""
-HANDOVER_SERVER = "handover/self"
-"""Set `ready` in a worker that a reload has replaced, and it passes on what kept connections still bring."""
+HANDOVER_BACKEND = "handover"
+"""Where a worker that a reload has replaced sends the requests that kept connections still bring."""
+LAST_WORKER = "."
+"""Key in the map of a worker that stops without a successor; no path of a service has it."""
 _LONGEST_MESSAGE = 2000
 
 
@@ -83,6 +85,7 @@ def render(placement: Placement, ground: Ground) -> str:
         "longest_h": LONGEST_REQUEST_H,
         "hard_stop_h": LONGEST_REQUEST_H + 1,
         "port": ground.listen_port,
+        "last_worker": LAST_WORKER,
         "map": ground.map_file,
         "handover": ground.handover_socket,
         "metrics": ground.metrics_socket,

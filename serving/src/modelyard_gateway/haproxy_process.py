@@ -9,7 +9,7 @@ import os
 import signal
 from pathlib import Path
 
-from modelyard_gateway.haproxy_config import Ground, render, render_map
+from modelyard_gateway.haproxy_config import LAST_WORKER, Ground, render, render_map
 from modelyard_gateway.placement import Placement
 from modelyard_gateway.routes import RouteDocument
 from modelyard_gateway.runtime_socket import HAProxyError, RuntimeSocket
@@ -40,6 +40,17 @@ class HAProxyProcess:
     def running(self) -> bool:
         """Whether the master is there."""
         return self._process is not None and self._process.returncode is None
+
+    @property
+    def pid(self) -> int:
+        """Of the master.
+
+        Raises:
+            HAProxyError: it is not running.
+        """
+        if self._process is None or not self.running:
+            raise HAProxyError("HAProxy is not running")
+        return self._process.pid
 
     async def write(self, document: RouteDocument, placement: Placement) -> None:
         """Put the configuration in place, once HAProxy itself has found it good.
@@ -73,8 +84,10 @@ class HAProxyProcess:
         """
         for socket in (self.ground.runtime_socket, self.ground.metrics_socket, self.ground.handover_socket):
             socket.unlink(missing_ok=True)
+        # In a session of its own: Ctrl-C in a terminal is for the agent, which then ends HAProxy in order.
         self._process = await asyncio.create_subprocess_exec(
-            self._binary, "-W", "-S", f"{self.ground.runtime_socket},mode,600", "-f", self.ground.config_file
+            *(self._binary, "-W", "-S", f"{self.ground.runtime_socket},mode,600", "-f", self.ground.config_file),
+            start_new_session=True,
         )
         self._waiter = asyncio.create_task(self._wait(self._process))
         try:
@@ -91,10 +104,16 @@ class HAProxyProcess:
         logger.info("HAProxy serves on port %d, process %d", self.ground.listen_port, self._process.pid)
 
     async def finish(self) -> None:
-        """Take no new connection, and return when the requests under way are done."""
+        """Take no new connection, and return when the requests under way are done.
+
+        Raises:
+            HAProxyError: HAProxy does not answer.
+        """
+        if self._process is None or not self.running:
+            return
+        await self.runtime.change([f"add map {self.ground.map_file} {LAST_WORKER} yes"])
         self._signal(signal.SIGUSR1)
-        if self._process is not None:
-            await self._process.wait()
+        await self._process.wait()
 
     async def stop(self) -> None:
         """End at once, cutting what is under way."""

@@ -87,7 +87,10 @@ class RouteDocument(_Document):
         Raises:
             ValueError: not JSON, not of this schema, or its version is not that of its content.
         """
-        data = json.loads(text)
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"the route document is not JSON: {error}") from error
         if not isinstance(data, dict):
             raise ValueError("the route document is not a JSON object")  # noqa: TRY004 - it is the text that is wrong
         claimed = data.pop("version", None)

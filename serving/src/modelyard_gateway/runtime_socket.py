@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modelyard_gateway.changes import InEffect
-from modelyard_gateway.haproxy_config import HANDOVER_SERVER
+from modelyard_gateway.haproxy_config import HANDOVER_BACKEND
 from modelyard_gateway.placement import Endpoint, Placement
 
-_ANSWER_S = 10
+_ANSWER_S = 10.0
+_POLL_S = 0.02
 _FORCED_MAINTENANCE = 1
 """Bit of `srv_admin_state`: a command said `maint`, or the configuration said `disabled`."""
-_HANDOVER_BACKEND = HANDOVER_SERVER.partition("/")[0]
 
 
 class HAProxyError(Exception):
@@ -66,18 +66,20 @@ class RuntimeSocket:
         if not answer.startswith("Success=1"):
             raise HAProxyError(f"HAProxy did not reload: {answer.partition('--')[2].strip()[-1000:]}")
 
-    async def hand_over(self) -> None:
-        """Make all replaced workers pass new requests on to the newest.
+    async def replaced_workers_stopping(self) -> None:
+        """Wait until each worker that a reload has replaced knows it, and so hands new requests over.
 
         Raises:
-            HAProxyError: one of them still answers by itself.
+            HAProxyError: one has not heard of it within 10 s.
         """
-        for pid in await self._replaced_workers():
-            await self.ask([f"@!{pid} set server {HANDOVER_SERVER} state ready"])
-            states = _parse_states(await self.ask([f"@!{pid} show servers state {_HANDOVER_BACKEND}"]))
-            done = any(not int(state["srv_admin_state"]) & _FORCED_MAINTENANCE for state in states)
-            if not done and pid in await self._replaced_workers():
-                raise HAProxyError(f"the replaced worker {pid} does not hand over")
+        for _ in range(int(_ANSWER_S / _POLL_S)):
+            replaced = await self._replaced_workers()
+            infos = [await self.ask([f"@!{pid} show info"]) for pid in replaced]
+            # One that has ended since answers with an error of the master, and is not listed the next time.
+            if all("Stopping: 1" in info for info in infos):
+                return
+            await asyncio.sleep(_POLL_S)
+        raise HAProxyError("a replaced worker of HAProxy still takes requests")
 
     async def _replaced_workers(self) -> list[int]:
         answer = await self.ask(["show proc"])
@@ -104,7 +106,7 @@ def _parse_map(answer: str) -> dict[str, str]:
 def _parse_servers(answer: str) -> Placement:
     placement: dict[str, dict[str, Endpoint | None]] = {}
     for state in _parse_states(answer):
-        if state["be_name"] == _HANDOVER_BACKEND:
+        if state["be_name"] == HANDOVER_BACKEND:
             continue
         free = int(state["srv_admin_state"]) & _FORCED_MAINTENANCE
         endpoint = None if free else Endpoint(address=state["srv_addr"], port=int(state["srv_port"]))
