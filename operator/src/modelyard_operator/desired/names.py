@@ -13,6 +13,7 @@ CLUSTER_LABEL = "modelyard.dev/serving-cluster"
 CLUSTER_NAMESPACE_LABEL = "modelyard.dev/serving-cluster-namespace"
 KIND_LABEL = "modelyard.dev/revision-of"
 PHASE_ANNOTATION = "modelyard.dev/phase"
+PROVED_ANNOTATION = "modelyard.dev/proved"
 
 SERVE_PORT = 8000
 DASHBOARD_PORT = 8265

@@ -15,6 +15,7 @@ from modelyard_operator.desired.names import (
     KIND_LABEL,
     MANAGED_LABEL,
     PHASE_ANNOTATION,
+    PROVED_ANNOTATION,
     REVISION_LABEL,
     SERVICE_LABEL,
     application_name,
@@ -58,6 +59,8 @@ class Revision:
     phase: Phase
     created: str
     data: dict[str, Any]
+    proved: bool = False
+    """Whether it has ever been active, so that requests may still be on their way to it."""
 
     @property
     def spec_hash(self) -> str:
@@ -90,7 +93,12 @@ class Revision:
 
     def at(self, phase: Phase, number: int | None = None) -> "Revision":
         """The same revision in another phase."""
-        return replace(self, phase=phase, number=self.number if number is None else number)
+        return replace(
+            self,
+            phase=phase,
+            number=self.number if number is None else number,
+            proved=self.proved or phase is Phase.ACTIVE,
+        )
 
 
 def new_revision(resolved: Resolved, number: int) -> Revision:
@@ -122,6 +130,7 @@ def new_revision(resolved: Resolved, number: int) -> Revision:
 def to_manifest(revision: Revision, owner_uid: str) -> dict[str, Any]:
     """The ControllerRevision that holds `revision`."""
     cluster_namespace, cluster_name = revision.cluster_key
+    proved = {PROVED_ANNOTATION: "true"} if revision.proved else {}
     return {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
@@ -136,7 +145,7 @@ def to_manifest(revision: Revision, owner_uid: str) -> dict[str, Any]:
                 CLUSTER_LABEL: cluster_name,
                 CLUSTER_NAMESPACE_LABEL: cluster_namespace,
             },
-            "annotations": {PHASE_ANNOTATION: revision.phase.value},
+            "annotations": {PHASE_ANNOTATION: revision.phase.value, **proved},
             "ownerReferences": [owner_reference("ModelService", revision.service, owner_uid)],
         },
         "data": revision.data,
@@ -154,14 +163,16 @@ def from_manifest(manifest: dict[str, Any]) -> Revision:
         metadata, data = manifest["metadata"], manifest["data"]
         if data["schema"] != SCHEMA:
             raise ValueError(f"schema {data['schema']} is not {SCHEMA}")
+        annotations = metadata.get("annotations", {})
         return Revision(
             namespace=metadata["namespace"],
             service=metadata["labels"][SERVICE_LABEL],
             name=metadata["labels"][REVISION_LABEL],
             number=int(manifest["revision"]),
-            phase=Phase(metadata.get("annotations", {}).get(PHASE_ANNOTATION, "")),
+            phase=Phase(annotations.get(PHASE_ANNOTATION, "")),
             created=metadata.get("creationTimestamp", ""),
             data=data,
+            proved=annotations.get(PROVED_ANNOTATION) == "true",
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a revision of a ModelService: {error!r} is missing or wrong") from error

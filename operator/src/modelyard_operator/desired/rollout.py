@@ -68,9 +68,9 @@ def next_steps(now: Situation) -> Steps:
                 changes[active.name] = active.at(Phase.DRAINING)
         else:
             prove = candidate
-    if not now.stopped and active is not None and now.routed == active.name and active.name not in changes:
+    if not now.stopped:
         for revision in now.revisions:
-            if revision.phase is Phase.DRAINING and revision.name not in changes:
+            if revision.phase is Phase.DRAINING and revision.name not in changes and _is_left(now, revision):
                 changes[revision.name] = revision.at(Phase.RETIRED)
     forget = tuple(
         r for r in now.revisions
@@ -83,17 +83,16 @@ def next_steps(now: Situation) -> Steps:
 
 
 def _stop(now: Situation, active: Revision | None) -> dict[str, Revision]:
-    """Take everything down once the gateways refuse; the active revision is remembered."""
+    """Take everything down once the gateways refuse; the revision that served last is remembered."""
     refused = now.routed == ""
-    remembered = active or max(
-        (r for r in now.revisions if r.phase is Phase.STOPPED), key=lambda r: r.number, default=None
-    )
+    served = [r for r in now.revisions if r.proved and r.phase is not Phase.RETIRED]
+    remembered = active or max(served, key=lambda r: r.number, default=None)
     changes = {}
     for revision in now.revisions:
         if revision is remembered:
-            if revision.phase is Phase.ACTIVE and refused:
+            if revision.phase is not Phase.STOPPED and refused:
                 changes[revision.name] = revision.at(Phase.STOPPED)
-        elif revision.phase is Phase.CANDIDATE or (revision.phase is not Phase.RETIRED and refused):
+        elif revision.phase is not Phase.RETIRED and (refused or not revision.proved):
             changes[revision.name] = revision.at(Phase.RETIRED)
     return changes
 
@@ -101,10 +100,12 @@ def _stop(now: Situation, active: Revision | None) -> dict[str, Revision]:
 def _bring_up(wanted: Resolved, revisions: tuple[Revision, ...], active: Revision | None) -> dict[str, Revision]:
     """Make the wanted revision a candidate, unless it is active, and retire the candidates that nobody wants."""
     changes: dict[str, Revision] = {}
-    target = active if active is not None and _serves(active, wanted) else _standing(wanted, revisions)
+    target = active if active is not None and _fits(active, wanted) else _standing(wanted, revisions)
     for revision in revisions:
         if revision is not target and revision.phase in (Phase.CANDIDATE, Phase.STOPPED):
-            changes[revision.name] = revision.at(Phase.RETIRED)
+            # One that was called back while it drained may not have been left by every gateway.
+            drains = revision.phase is Phase.CANDIDATE and revision.proved
+            changes[revision.name] = revision.at(Phase.DRAINING if drains else Phase.RETIRED)
     number = max((r.number for r in revisions), default=0) + 1
     if target is None:
         if all(r.name != wanted.revision for r in revisions):
@@ -114,23 +115,27 @@ def _bring_up(wanted: Resolved, revisions: tuple[Revision, ...], active: Revisio
     return changes
 
 
-def _serves(revision: Revision, wanted: Resolved) -> bool:
-    """Whether a revision that once proved itself is what the user wrote, however it would be rendered today."""
+def _fits(revision: Revision, wanted: Resolved) -> bool:
+    """Whether `revision` is what is wanted.
+
+    One that has served before counts by what the user wrote, however it would be rendered today; one that never
+    proved itself only if it would be rendered the same, so that correcting a pool or an image reaches it.
+    """
+    if not revision.proved:
+        return revision.name == wanted.revision
     return revision.spec_hash == wanted.spec_hash and revision.ray_cluster == wanted.ray_cluster
 
 
 def _standing(wanted: Resolved, revisions: Iterable[Revision]) -> Revision | None:
-    """A revision to go on with instead of making a new one.
+    """A revision to go on with instead of making a new one."""
+    waiting = (Phase.CANDIDATE, Phase.DRAINING, Phase.STOPPED)
+    fitting = [r for r in revisions if r.phase in waiting and _fits(r, wanted)]
+    return max(fitting, key=lambda r: r.number, default=None)
 
-    One that has served before counts by what the user wrote; one that never proved itself only if it would be
-    rendered the same today, so that correcting a pool or an image reaches it.
-    """
-    for revision in sorted(revisions, key=lambda r: -r.number):
-        if revision.phase is Phase.CANDIDATE and revision.name == wanted.revision:
-            return revision
-        if revision.phase in (Phase.DRAINING, Phase.STOPPED) and _serves(revision, wanted):
-            return revision
-    return None
+
+def _is_left(now: Situation, revision: Revision) -> bool:
+    """Whether every gateway is known to lead elsewhere."""
+    return now.routed is not None and now.routed != revision.name
 
 
 def _candidate(revisions: Iterable[Revision]) -> Revision | None:
@@ -150,9 +155,9 @@ def _failed(now: Situation, active: Revision | None) -> Revision | None:
     """What is wanted, as a candidate or as an active revision without any replica, if Ray Serve gave up on it."""
     candidate = _candidate(now.revisions)
     if candidate is not None:
-        is_wanted = now.wanted is None or candidate.name == now.wanted.revision
+        is_wanted = now.wanted is None or _fits(candidate, now.wanted)
         return candidate if is_wanted and _gave_up(now, candidate) else None
-    if active is not None and (now.wanted is None or _serves(active, now.wanted)) and _gave_up(now, active):
+    if active is not None and (now.wanted is None or _fits(active, now.wanted)) and _gave_up(now, active):
         return active
     return None
 
