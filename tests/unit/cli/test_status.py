@@ -7,7 +7,7 @@ from tests.unit.cli.conftest import Manifest, Shell, condition, serving
 
 from modelyard_operator.api.conditions import Reason
 from modelyard_operator.cli.advice import ADVICE
-from modelyard_operator.kube.client import EVENT
+from modelyard_operator.kube.client import EVENT, MODEL_SERVICE
 from modelyard_operator.kube.errors import Forbidden
 
 
@@ -114,3 +114,11 @@ def test_every_reason_has_advice_that_can_be_filled_in(shell: Shell, reason: Rea
     told = json.loads(shell("status", "smollm2", "-o", "json").stdout)["next"]
     assert told["do"] == ADVICE[reason][0]
     assert "{" not in told["command"].replace('{"spec":{"suspend":false}}', "")
+
+
+def test_a_service_that_is_being_deleted_is_waited_for(shell: Shell) -> None:
+    service = shell.put_service("smollm2", **serving())
+    service["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    shell.kube.remove(MODEL_SERVICE, "smollm2", namespace="team-a")
+    shell.kube.put(service)
+    assert "Wait: it goes when" in shell("status", "smollm2").stdout

@@ -75,10 +75,10 @@ class Advice:
 
 def next_thing(service: Service) -> Advice:
     """The next thing to do about `service`."""
-    ready = service.ready
-    if ready is None or service.is_behind:
+    going = "deletionTimestamp" in service.manifest["metadata"]
+    if not going and (service.ready is None or service.is_behind):
         return Advice("The operator has not looked at the newest spec yet. Is it running?", _OPERATOR)
-    sentence, command = ADVICE[_cause(service)]
+    sentence, command = ADVICE[Reason.DELETING if going else _cause(service)]
     cluster_namespace, _, cluster = (service.status.serving_cluster or "<namespace>/<cluster>").partition("/")
     values = {
         "name": service.name,
