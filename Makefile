@@ -79,3 +79,10 @@ cluster-down:  ## Stop it and leave nothing behind
 .PHONY: models
 models: setup  ## Prepare SmolLM2-135M-Instruct and a small GPT-2 in the cache
 	PYTHONPATH=hack $(PYTHON) -m models
+
+.PHONY: e2e
+e2e: setup models  ## The whole system on the one-node cluster (E2E="-k name" selects)
+	hack/cluster up
+	hack/cluster images
+	MODELYARD_E2E_MODELS=$${XDG_CACHE_HOME:-$$HOME/.cache}/modelyard/models \
+	  hack/cluster exec -- $(BIN)/pytest e2e --timeout 600 $(E2E)

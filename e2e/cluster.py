@@ -1,0 +1,156 @@
+"""The cluster under test, through kubectl and helm as a user has them.
+
+`make e2e` runs inside the network of the one-node cluster (`hack/cluster exec`), where Services are reachable by their
+addresses. Against any other cluster (KUBECONFIG set) the gateway is reached by `kubectl port-forward`.
+"""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+REPOSITORY = Path(__file__).parents[1]
+SYSTEM = "modelyard-system"
+RELEASE = "modelyard"
+
+Value = TypeVar("Value")
+
+
+def run(*command: str, given: str | None = None, check: bool = True, timeout: float = 180) -> str:
+    """The standard output of a command; an AssertionError with what it said where it fails."""
+    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=timeout, check=False)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def kubectl(*arguments: str, given: str | None = None, check: bool = True, timeout: float = 180) -> str:
+    """kubectl's output."""
+    return run("kubectl", *arguments, given=given, check=check, timeout=timeout)
+
+
+def get(kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
+    """An object, or None."""
+    where = ["-n", namespace] if namespace else []
+    text = kubectl("get", kind, name, *where, "-o", "json", "--ignore-not-found")
+    return json.loads(text) if text.strip() else None
+
+
+def items(kind: str, namespace: str | None = None, labels: str = "") -> list[dict[str, Any]]:
+    """Objects of a kind in one namespace or in all."""
+    where = ["-n", namespace] if namespace else ["-A"]
+    found: list[dict[str, Any]] = json.loads(kubectl("get", kind, *where, "-l", labels, "-o", "json"))["items"]
+    return found
+
+
+def apply(manifest: dict[str, Any] | str | Path, namespace: str | None = None) -> None:
+    """`kubectl apply` of an object, a text, or a file."""
+    where = ["-n", namespace] if namespace else []
+    if isinstance(manifest, Path):
+        kubectl("apply", *where, "-f", str(manifest))
+    else:
+        kubectl("apply", *where, "-f", "-", given=manifest if isinstance(manifest, str) else json.dumps(manifest))
+
+
+def until(what: str, look: Callable[[], Value | None], *, within: float) -> Value:
+    """The first true answer of `look`, or an AssertionError that says what did not come."""
+    deadline = time.monotonic() + within
+    while True:
+        value = look()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within:.0f} s: {what}")
+        time.sleep(0.25)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A ModelService of the test."""
+
+    namespace: str
+    name: str
+
+    @property
+    def model(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    def read(self) -> dict[str, Any]:
+        found = get("modelservice", self.name, self.namespace)
+        assert found is not None, f"ModelService {self.model} is gone"
+        return found
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return self.read().get("status") or {}
+
+    def condition(self, kind: str) -> dict[str, Any]:
+        return next((c for c in self.status.get("conditions", []) if c["type"] == kind), {})
+
+    def wait(self, kind: str = "Ready", *, within: float = 180, generation: int | None = None) -> dict[str, Any]:
+        """Until the condition is true for the spec as it is now."""
+        wanted = self.read()["metadata"]["generation"] if generation is None else generation
+
+        def look() -> dict[str, Any] | None:
+            found = self.condition(kind)
+            good = found.get("status") == "True" and found.get("observedGeneration", 0) >= wanted
+            return found if good else None
+
+        try:
+            return until(f"{kind} of {self.model}", look, within=within)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{json.dumps(self.status, indent=1)}") from None
+
+    def wait_reason(self, kind: str, *reasons: str, within: float = 120) -> dict[str, Any]:
+        """Until the condition has one of the reasons."""
+
+        def look() -> dict[str, Any] | None:
+            found = self.condition(kind)
+            return found if found.get("reason") in reasons else None
+
+        try:
+            return until(f"{kind} of {self.model} to be {reasons}", look, within=within)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{json.dumps(self.status, indent=1)}") from None
+
+    def settled(self, *, within: float = 180) -> dict[str, Any]:
+        """Until nothing moves: ready, and no other revision is left."""
+
+        def look() -> dict[str, Any] | None:
+            status = self.status
+            conditions = {c["type"]: c for c in status.get("conditions", [])}
+            generation = self.read()["metadata"]["generation"]
+            done = (
+                status.get("observedGeneration") == generation
+                and conditions.get("Ready", {}).get("status") == "True"
+                and conditions.get("Progressing", {}).get("status") == "False"
+                and len(status.get("revisions", [])) == 1
+            )
+            return status if done else None
+
+        try:
+            return until(f"{self.model} to settle", look, within=within)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{json.dumps(self.status, indent=1)}") from None
+
+    def patch(self, **spec: Any) -> None:
+        """A merge patch of the spec."""
+        change = json.dumps({"spec": spec})
+        kubectl("patch", "modelservice", self.name, "-n", self.namespace, "--type=merge", "-p", change)
+
+    def delete(self, *, within: float = 120) -> None:
+        kubectl("delete", "modelservice", self.name, "-n", self.namespace, "--wait=false", "--ignore-not-found")
+        until(
+            f"{self.model} to be gone",
+            lambda: get("modelservice", self.name, self.namespace) is None,
+            within=within,
+        )
+
+
+def in_cluster_network() -> bool:
+    """Whether Service addresses can be reached from here."""
+    return os.environ.get("MODELYARD_E2E_NETWORK", "cluster") == "cluster"

@@ -1,0 +1,53 @@
+"""Replicas follow `kubectl scale` and the load; a service at zero answers."""
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from e2e.cluster import kubectl, until
+from e2e.traffic import Load, post
+
+if TYPE_CHECKING:
+    from e2e.conftest import Maker
+
+BODY = {"prompt": "The", "max_tokens": 4, "temperature": 0}
+
+
+@pytest.mark.timeout(420)
+def test_kubectl_scale(make: "Maker") -> None:
+    service = make("scaled")
+    service.wait()
+    kubectl("scale", "modelservice/scaled", "-n", service.namespace, "--replicas=2")
+    until("two replicas", lambda: service.status.get("replicas") == 2, within=120)
+    kubectl("scale", "modelservice/scaled", "-n", service.namespace, "--replicas=0")
+    service.wait_reason("Ready", "Stopped")
+    status, answer = post(make.url(service), {**BODY, "model": service.model})
+    assert status == 503
+    assert "replicas" in answer["error"]["message"]
+    kubectl("scale", "modelservice/scaled", "-n", service.namespace, "--replicas=1")
+    service.wait()
+    status, answer = post(make.url(service), {**BODY, "model": service.model})
+    assert status == 200, answer
+
+
+@pytest.mark.timeout(540)
+def test_load_up_and_down_to_zero(make: "Maker") -> None:
+    auto = {
+        "minReplicas": 0,
+        "maxReplicas": 2,
+        "targetOngoingRequests": 2,
+        "upscaleDelay": "2s",
+        "downscaleDelay": "5s",
+    }
+    service = make("elastic", autoscaling=auto)
+    service.wait()
+    service.wait_reason("Ready", "ScaledToZero", within=120)
+    until("no replica", lambda: service.status.get("replicas") == 0, within=60)
+    begun = time.monotonic()
+    status, answer = post(make.url(service), {**BODY, "model": service.model})
+    assert status == 200, answer
+    print(f"a request to a service at zero was answered after {time.monotonic() - begun:.1f} s")
+    with Load(make.url(service), {**BODY, "model": service.model, "max_tokens": 48}, clients=8) as load:
+        until("two replicas under load", lambda: service.status.get("replicas") == 2, within=150)
+    assert load.failures == []
+    until("zero replicas without load", lambda: service.status.get("replicas") == 0, within=150)
