@@ -29,7 +29,9 @@ class Images(Values):
         default="IfNotPresent", description="When images are pulled, those of the Ray pods too."
     )
     pull_secrets: tuple[ObjectName, ...] = Field(
-        default=(), description="Secrets with credentials for the registry, in the release's namespace."
+        default=(),
+        description="Secrets in the release's namespace with credentials for the registry; for the default "
+        "ServingCluster too, unless it names others.",
     )
 
 
