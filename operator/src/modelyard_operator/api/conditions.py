@@ -35,7 +35,6 @@ class Reason(StrEnum):
     NO_SHAPE_FITS = "NoShapeFits"
     SERVING_CLUSTER_NOT_FOUND = "ServingClusterNotFound"
     VOLUME_NOT_MOUNTED = "VolumeNotMounted"
-    NAME_CONFLICT = "NameConflict"
     # Available and Ready
     SERVING = "Serving"
     SCALED_TO_ZERO = "ScaledToZero"
