@@ -54,7 +54,7 @@ class Replica:
         metrics = ReplicaMetrics(config.service, config.revision)
         metrics.started(ledger)
         self._serve(Service(config, text, ledger, self._journal, metrics, int(time.time())))
-        self._journal.write("ready", **ledger.model_dump())
+        self._journal.write("ready", chat=text.can_chat, **ledger.model_dump())
 
     def check(self) -> None:
         """Raise `EngineFailed` when the engine works no more."""

@@ -97,13 +97,18 @@ class TextGeneration:
         # One thread: long texts must not hold up the event loop, and tokenizers are not made for many threads.
         self._tokenizing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="modelyard-tokenizer")
 
+    @property
+    def can_chat(self) -> bool:
+        """Whether the model's files say how it takes a conversation."""
+        return bool(self._tokenizer.chat_template)
+
     async def chat_prompt(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
         """The tokens of a conversation in the model's own format.
 
         Raises:
             InvalidPrompt: the model has no chat template, or its template refuses these messages.
         """
-        if not self._tokenizer.chat_template:
+        if not self.can_chat:
             raise InvalidPrompt(
                 "messages", "this model has no chat template; use /v1/completions", code="no_chat_template"
             )
