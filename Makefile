@@ -28,6 +28,11 @@ requirements: setup  ## Compile requirements/*.txt from pyproject.toml
 	echo "uv==$$($(BIN)/uv --version | cut -d' ' -f2)" | $(BIN)/uv pip compile --quiet --no-emit-index-url --no-emit-find-links --generate-hashes \
 	  --custom-compile-command "make requirements" -o requirements/bootstrap.txt -
 
+.PHONY: test
+test: lint type drift models  ## All that needs no cluster: lint, types, layers, unit, contract, charts, gateway, local mode
+	hack/cluster tools etcd kube-apiserver kubectl helm >/dev/null
+	$(BIN)/pytest tests
+
 .PHONY: lint
 lint: setup  ## ruff, the layers, the lengths
 	$(BIN)/ruff check .

@@ -1,0 +1,35 @@
+"""The CLI against the cluster: the same words as the status, one service's lines from all its replicas."""
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from e2e.cluster import run
+from e2e.traffic import post
+
+if TYPE_CHECKING:
+    from e2e.conftest import Maker
+
+CLI = os.environ.get("MODELYARD_CLI", ".venv/bin/modelyard")
+
+
+@pytest.mark.timeout(300)
+def test_get_status_logs(make: "Maker") -> None:
+    service, other = make("told"), make("other")
+    service.wait(within=300)
+    other.wait(within=300)
+    for each in (service, other):
+        assert post(make.url(each), {"model": each.model, "prompt": "The", "max_tokens": 2})[0] == 200
+    listed = json.loads(run(CLI, "get", "-n", service.namespace, "--output", "json"))
+    assert {row["name"] for row in listed} == {"told", "other"}
+    text = run(CLI, "status", service.name, "-n", service.namespace)
+    assert service.status["activeRevision"] in text
+    assert "Serving" in text
+    lines = [
+        json.loads(line)
+        for line in run(CLI, "logs", service.name, "-n", service.namespace, "--output", "json").splitlines()
+    ]
+    assert lines
+    assert {line["service"] for line in lines} == {service.model}
+    assert any("/v1/completions" in json.dumps(line) for line in lines)

@@ -1,0 +1,40 @@
+"""Leaving: nothing sticks, and what is there is taken up again."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+from e2e.cluster import RELEASE, SYSTEM, get, items, kubectl, run, until
+from e2e.conftest import install
+from e2e.traffic import post
+
+if TYPE_CHECKING:
+    from e2e.conftest import Maker
+
+
+@pytest.mark.timeout(300)
+def test_a_namespace_is_deleted(make: "Maker") -> None:
+    """With a service and a ServingCluster of its own in it."""
+    make("leaving").wait(within=200)
+    kubectl("delete", "namespace", make.namespace, "--wait=false")
+    until("the namespace to be gone", lambda: get("namespace", make.namespace) is None, within=120)
+    kubectl("create", "namespace", make.namespace)
+
+
+@pytest.mark.timeout(600)
+def test_uninstall_and_reinstall(make: "Maker", platform: str) -> None:
+    service = make("survivor")
+    service.wait(within=300)
+    manifest = service.read()
+    run("helm", "uninstall", RELEASE, "-n", SYSTEM, "--wait", "--timeout", "120s", timeout=150)
+    until("every Ray pod to be gone", lambda: not items("pods", SYSTEM, "ray.io/is-ray-node=yes"), within=120)
+    assert items("modelservices") == []
+    assert items("servingclusters") == []
+    assert get("crd", "modelservices.modelyard.dev") is not None
+    install()
+    again = make("survivor", uri=manifest["spec"]["model"]["source"]["uri"])
+    again.wait(within=300)
+    from e2e.conftest import gateway_url
+
+    url = f"{gateway_url()}/{again.namespace}/{again.name}/v1/completions"
+    status, answer = post(url, {"model": again.model, "prompt": "The", "max_tokens": 2})
+    assert status == 200, answer
