@@ -30,7 +30,7 @@ from modelyard_operator.reconcile.app import App
 from modelyard_operator.reconcile.reading import InvalidSpec, parse, revisions_of
 from modelyard_operator.reconcile.result import Key, Result
 from modelyard_operator.reconcile.routes import ROUTES
-from modelyard_operator.status.cold_start import cold_start
+from modelyard_operator.status.cold_start import Proven, cold_start
 from modelyard_operator.status.conditions import condition, stamped
 from modelyard_operator.status.model_service import ServiceFacts, service_status
 
@@ -46,7 +46,7 @@ _FORGET_ROUTES_AFTER = timedelta(seconds=30)
 class _Memory:
     """What the loop remembers of a service between looks; losing it costs a repeated proof or an early retry."""
 
-    proven: dict[str, Proof] = field(default_factory=dict)
+    proven: dict[str, Proven] = field(default_factory=dict)
     proof_failure: str | None = None
     failures: int = 0
     failed_at: datetime | None = None
@@ -173,7 +173,7 @@ class ModelServiceLoop:
                 break
         memory.proof_failure = None if proof.ok else proof.message
         if proof.ok:
-            memory.proven[revision.name] = proof
+            memory.proven[revision.name] = Proven(proof.seconds, proof.ledger or {})
 
     async def _tell(self, key: Key, look: _Look, revisions: tuple[Revision, ...], memory: _Memory) -> None:
         if look.view is None and look.service.status.conditions and isinstance(look.resolution, Resolved):

@@ -1,16 +1,27 @@
 """The cold-start ledger: where the time went between a revision's creation and its proof."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from modelyard_operator.api.model_service import ColdStart
 from modelyard_operator.desired.revision import Revision
 from modelyard_operator.observed.pods import PodFacts
 from modelyard_operator.observed.view import ClusterView
-from modelyard_operator.ray.client import Proof
 
 
-def cold_start(revision: Revision, view: ClusterView, proof: Proof, now: datetime) -> ColdStart:
-    """The ledger of `revision`, which `proof` has just shown to work.
+@dataclass(frozen=True)
+class Proven:
+    """What a revision told when it proved itself."""
+
+    seconds: float
+    """Of the real inference."""
+    start: Mapping[str, float]
+    """Seconds of its own start by phase: imports, load, warmup."""
+
+
+def cold_start(revision: Revision, view: ClusterView, proven: Proven, now: datetime) -> ColdStart:
+    """The ledger of `revision`, which has just proved itself.
 
     A worker that was there before the revision cost it nothing. What no phase accounts for is the way from a running
     container to the replica's first line: joining Ray and being given to a worker process.
@@ -18,10 +29,10 @@ def cold_start(revision: Revision, view: ClusterView, proof: Proof, now: datetim
     created = datetime.fromisoformat(revision.created)
     total = (now - created).total_seconds()
     pod = _worker(revision, view)
-    own = proof.ledger or {}
+    own = proven.start
     marks = [created, *((pod.created, pod.scheduled, pod.started) if pod else ())]
     provisioning, scheduling, image = _gaps(marks)
-    known = provisioning + scheduling + image + sum(own.values()) + proof.seconds
+    known = provisioning + scheduling + image + sum(own.values()) + proven.seconds
     return ColdStart(
         revision=revision.name,
         provisioning=round(provisioning, 1),
@@ -31,7 +42,7 @@ def cold_start(revision: Revision, view: ClusterView, proof: Proof, now: datetim
         imports=_rounded(own.get("imports")),
         load=_rounded(own.get("load")),
         warmup=_rounded(own.get("warmup")),
-        proof=round(proof.seconds, 2),
+        proof=round(proven.seconds, 2),
         total=round(total, 1),
     )
 

@@ -88,6 +88,10 @@ def _accepted(resolution: Resolved | Rejection) -> Condition:
 def _available(
     service: ModelService, facts: ServiceFacts, active: Revision | None, application: ApplicationFacts | None
 ) -> Condition:
+    if is_stopped(service.spec) and facts.routed:
+        return condition(
+            B, _was_available(service), Reason.SWITCHING_TRAFFIC, "The gateways have not all stopped its requests yet."
+        )
     if service.spec.suspend:
         return condition(
             B, False, Reason.SUSPENDED, "spec.suspend is true: requests get 503. Set it to false to resume."
