@@ -79,6 +79,32 @@ async def test_sigterm_lets_a_stream_end_and_the_log_tells_of_it(container: Cont
     assert entry["total_ms"] >= entry["response_ms"] >= 0
 
 
+async def test_a_kept_connection_is_routed_rightly_to_the_end(container: Container, node) -> None:
+    worker = await node("worker")
+    before, after = (
+        RouteDocument(backends=(backend([worker]),), routes=(route(SERVICE, revision),))
+        for revision in ("aaaa1111", "bbbb2222")
+    )
+    container.routes_file.write_text(before.to_json())
+    await until(lambda: container.in_effect(before.version))
+    reader, writer = await asyncio.open_connection("127.0.0.1", container.port)
+
+    async def revision() -> str:
+        writer.write(f"GET {SERVICE}/v1/x HTTP/1.1\r\nHost: gateway\r\n\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        await reader.readexactly(int(head.partition("content-length: ")[2].split()[0]))
+        return head.partition("x-modelyard-revision: ")[2].split()[0]
+
+    assert await revision() == "aaaa1111"
+    container.process.terminate()
+    await until(lambda: refused(container.port))
+    container.routes_file.write_text(after.to_json())
+    await until(lambda: container.in_effect(after.version))
+    assert await revision() == "bbbb2222"
+    writer.close()
+    assert await asyncio.wait_for(container.process.wait(), 20) == 0
+
+
 async def test_a_wrong_setting_is_named_and_nothing_starts() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "modelyard_gateway"),

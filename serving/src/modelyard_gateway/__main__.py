@@ -71,8 +71,8 @@ async def serve(settings: Settings) -> None:
             )
             agent.leave()
             await _first(turning, asyncio.sleep(settings.drain_delay_s), signals.get())
-            await _cancel(turning)
-            await _first(haproxy.finish(), signals.get())
+            # Kept connections may still bring requests: the agent goes on applying documents to the end.
+            await _first(turning, haproxy.finish(), signals.get())
         finally:
             await _cancel(turning)
             await haproxy.stop()

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from modelyard_gateway.changes import Commands, Reload, plan
+from modelyard_gateway.changes import Commands, Reload, plan, plan_routes
 from modelyard_gateway.haproxy_process import ConfigurationRefused, HAProxyProcess
 from modelyard_gateway.placement import place
 from modelyard_gateway.routes import RouteDocument
@@ -136,7 +136,7 @@ class Agent:
 
     async def _turn(self) -> None:
         wanted = self._wanted
-        if wanted is None:
+        if wanted is None or (self._haproxy.finishing and not self._haproxy.running):
             return
         if not self._haproxy.running:
             await self._haproxy.write(wanted, place(wanted.backends, {}))
@@ -154,7 +154,8 @@ class Agent:
     async def _bring_about(self, wanted: RouteDocument) -> bool:
         """Whether the document was in effect already; else do what is missing."""
         map_file = self._haproxy.ground.map_file
-        step = plan(await self._haproxy.runtime.in_effect(map_file), wanted, map_file)
+        in_effect = await self._haproxy.runtime.in_effect(map_file)
+        step = (plan_routes if self._haproxy.finishing else plan)(in_effect, wanted, map_file)
         match step:
             case Reload(placement=placement):
                 await self._haproxy.write(wanted, placement)

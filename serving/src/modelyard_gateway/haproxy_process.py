@@ -30,6 +30,8 @@ class HAProxyProcess:
     def __init__(self, *, binary: Path, ground: Ground) -> None:
         self.changed = asyncio.Event()
         """Set when the process has ended; whoever wants to wake who waits for that may set it too."""
+        self.finishing = False
+        """Whether it was told to finish: it then takes no change of servers any more, and is not to be replaced."""
         self.ground = ground
         self.runtime = RuntimeSocket(ground.runtime_socket)
         self._binary = binary
@@ -104,13 +106,14 @@ class HAProxyProcess:
         logger.info("HAProxy serves on port %d, process %d", self.ground.listen_port, self._process.pid)
 
     async def finish(self) -> None:
-        """Take no new connection, and return when the requests under way are done.
+        """Take no new connection, and return when the requests under way are done and kept connections closed.
 
         Raises:
             HAProxyError: HAProxy does not answer.
         """
         if self._process is None or not self.running:
             return
+        self.finishing = True
         await self.runtime.change([f"add map {self.ground.map_file} {LAST_WORKER} yes"])
         self._signal(signal.SIGUSR1)
         await self._process.wait()

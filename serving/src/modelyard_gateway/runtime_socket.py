@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modelyard_gateway.changes import InEffect
-from modelyard_gateway.haproxy_config import HANDOVER_BACKEND
+from modelyard_gateway.haproxy_config import HANDOVER_BACKEND, LAST_WORKER
 from modelyard_gateway.placement import Endpoint, Placement
 
 _ANSWER_S = 10.0
@@ -99,7 +99,8 @@ def _parse_map(answer: str) -> dict[str, str]:
     for line in answer.splitlines():
         if line.startswith("0x"):
             _, key, value = line.split(" ", 2)
-            entries[key] = value
+            if key != LAST_WORKER:
+                entries[key] = value
     return entries
 
 
