@@ -88,6 +88,7 @@ async def operate(settings: Settings, metrics: Metrics) -> None:
             standalone=True,
             liveness_endpoint=f"http://0.0.0.0:{settings.probe_port}/healthz",
         )
+    logger.info("operator stopped")
 
 
 def main() -> int:

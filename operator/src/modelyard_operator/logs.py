@@ -34,3 +34,5 @@ def configure(level: str) -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger("modelyard_operator").setLevel(level)
     logging.getLogger("kopf").setLevel(logging.INFO if level == "DEBUG" else logging.WARNING)
+    # Why the process ends.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.INFO)

@@ -31,9 +31,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        Info("modelyard_operator_build", "The operator's version.", registry=self.registry).info(
-            {"version": version}
-        )
+        Info("modelyard_operator_build", "The operator's version.", registry=self.registry).info({"version": version})
         self._reconcile = Histogram(
             "modelyard_reconcile_seconds", "Time of one reconcile.", ["kind", "outcome"],
             buckets=_BUCKETS, registry=self.registry,
