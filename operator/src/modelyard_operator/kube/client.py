@@ -29,9 +29,7 @@ SECRET = Kind("v1", "Secret", "secrets")
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
 EVENT = Kind("v1", "Event", "events")
-CRD = Kind(
-    "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
-)
+CRD = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
 
 KINDS = (
     MODEL_SERVICE,
@@ -61,9 +59,7 @@ class KubeClient(Protocol):
     async def get(self, kind: Kind, name: str, *, namespace: str | None = None) -> Manifest | None:
         """The object, or None where there is none."""
 
-    async def list(
-        self, kind: Kind, *, namespace: str | None = None, labels: str | None = None
-    ) -> Sequence[Manifest]:
+    async def list(self, kind: Kind, *, namespace: str | None = None, labels: str | None = None) -> Sequence[Manifest]:
         """Every object that matches, all pages of one consistent LIST, or an error: never a part.
 
         Namespace None lists all namespaces. Items carry apiVersion and kind.
@@ -78,9 +74,7 @@ class KubeClient(Protocol):
     async def apply_status(self, manifest: Manifest) -> Manifest:
         """Server-side apply of the status; `manifest` carries apiVersion, kind, name and status only."""
 
-    async def delete(
-        self, kind: Kind, name: str, *, namespace: str | None = None, uid: str | None = None
-    ) -> bool:
+    async def delete(self, kind: Kind, name: str, *, namespace: str | None = None, uid: str | None = None) -> bool:
         """Delete in the background; False where there was none, or only another than `uid`."""
 
     async def set_finalizers(self, manifest: Manifest, finalizers: Sequence[str]) -> None:
