@@ -88,7 +88,8 @@ class FakeKube:
 
     def all(self, kind: Kind) -> list[Manifest]:
         """All objects of a kind as they stand, without a request."""
-        return [copy.deepcopy(e.manifest) for i, e in sorted(self._entries.items(), key=str) if i.kind == kind]
+        names = sorted((i.namespace, i.name) for i in self._entries if i.kind == kind)
+        return [copy.deepcopy(self._entries[_Id(kind, *each)].manifest) for each in names]
 
     def remove(self, kind: Kind, name: str, *, namespace: str = "") -> None:
         """Take the object away, whatever its finalizers say."""

@@ -16,7 +16,8 @@ GRPC_PORT = 9000
 class Tenant:
     """A service with its revisions, as far as the Serve config depends on them."""
 
-    spec: ModelServiceSpec
+    spec: ModelServiceSpec | None
+    """None: it cannot be read now; what runs of it stays as it stands."""
     revisions: tuple[Revision, ...]
     active_replicas: int = 0
 
@@ -26,14 +27,14 @@ def fragments(tenants: Iterable[Tenant], ray_cluster: str) -> dict[str, dict[str
     wanted: dict[str, dict[str, Any]] = {}
     for tenant in tenants:
         for revision in tenant.revisions:
-            if revision.phase in RUNNING_PHASES and revision.ray_cluster == ray_cluster:
-                wanted[revision.application] = _fragment(tenant, revision)
+            if tenant.spec is not None and revision.phase in RUNNING_PHASES and revision.ray_cluster == ray_cluster:
+                wanted[revision.application] = _fragment(tenant.spec, tenant.active_replicas, revision)
     return wanted
 
 
-def _fragment(tenant: Tenant, revision: Revision) -> dict[str, Any]:
+def _fragment(spec: ModelServiceSpec, active_replicas: int, revision: Revision) -> dict[str, Any]:
     application = revision.data["application"]
-    size = scaling(tenant.spec, revision.phase, tenant.active_replicas)
+    size = scaling(spec, revision.phase, active_replicas)
     deployment = {**application["deployments"][0], **size}
     return {**application, "deployments": [deployment]}
 
@@ -79,6 +80,7 @@ def serve_change(
         config=config,
         added=tuple(sorted(n for n in wanted if n not in standing)),
         changed=tuple(sorted(n for n, c in wanted.items() if n in standing and standing[n] != c)),
-        removed=tuple(sorted(n for n in standing if n not in applications)),
+        # What Ray has no config of was not deployed by one, and none can remove it.
+        removed=tuple(sorted(n for n, c in standing.items() if n not in applications and c is not None)),
         kept=tuple(sorted(kept)),
     )

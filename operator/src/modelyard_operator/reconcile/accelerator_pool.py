@@ -20,7 +20,7 @@ class AcceleratorPoolLoop:
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             return Result(done=True)
         pool = parse(AcceleratorPool, manifest)
-        services = await services_of(self._app.kube, None, None)
+        services = await services_of(self._app.kube)
         users = sum(service.spec.accelerator.pool == key.name for service in services)
         new = pool_status(pool, await self._app.kube.list(NODE), services=users, now=self._app.clock())
         if new != pool.status:

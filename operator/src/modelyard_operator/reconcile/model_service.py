@@ -4,7 +4,8 @@ It never writes to Ray: the loop of its ServingCluster does, from the revisions 
 """
 
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from modelyard_operator.api.accelerator_pool import AcceleratorPool
@@ -48,7 +49,10 @@ class _Memory:
 
     proven: dict[str, Proven] = field(default_factory=dict)
     proof_failure: str | None = None
+    failing: str | None = None
+    """The revision that failed last."""
     failures: int = 0
+    """How often in a row it has."""
     failed_at: datetime | None = None
 
 
@@ -87,14 +91,24 @@ class ModelServiceLoop:
 
     async def _look(self, key: Key, service: ModelService, manifest: Manifest) -> _Look:
         found = await revisions_of(self._app.kube, namespace=key.namespace, service=key.name)
+        revisions = found.of(manifest)
         bound = cluster_key(service, self._app.default_cluster)
         return _Look(
             service=service,
             manifest=manifest,
             resolution=await self._resolve(service, bound),
-            revisions=tuple(found.get((key, service.metadata.uid), [])),
-            view=self._app.views.get(Key(*bound)) if bound else None,
+            revisions=revisions,
+            view=self._view(bound, revisions),
         )
+
+    def _view(self, bound: tuple[str, str] | None, revisions: Iterable[Revision]) -> ClusterView | None:
+        """The bound ServingCluster as last seen, with the RayClusters of others where revisions still run."""
+        view = self._app.views.get(Key(*bound)) if bound else None
+        others = {Key(*r.cluster_key) for r in revisions if r.cluster_key != bound}
+        left = [self._app.views[key].ray_clusters for key in others if key in self._app.views]
+        if view is None or not left:
+            return view
+        return replace(view, ray_clusters={n: v for each in [*left, view.ray_clusters] for n, v in each.items()})
 
     async def _resolve(self, service: ModelService, bound: tuple[str, str] | None) -> Resolved | Rejection:
         if bound is None:
@@ -118,8 +132,14 @@ class ModelServiceLoop:
                 f"spec.accelerator.pool names {pool_name!r}, but there is no AcceleratorPool of that name. "
                 "`kubectl get apool` lists them.",
             )
-        cluster = parse(ServingCluster, found)
-        return resolve(service, cluster, parse(AcceleratorPool, pool), ray_cluster_name(cluster), self._app.platform)
+        try:
+            cluster, accelerators = parse(ServingCluster, found), parse(AcceleratorPool, pool)
+        except InvalidSpec as error:
+            return Rejection(
+                Reason.INVALID_SPEC,
+                f"ServingCluster {namespace}/{name} or AcceleratorPool {pool_name} cannot be read: {error}",
+            )
+        return resolve(service, cluster, accelerators, ray_cluster_name(cluster), self._app.platform)
 
     async def _advance(self, key: Key, look: _Look) -> Result:
         memory = self._memory.setdefault(key, _Memory())
@@ -155,12 +175,12 @@ class ModelServiceLoop:
             for cluster in {Key(*revision.cluster_key) for revision in steps.revisions}:
                 self._app.wakeups.wake(SERVING_CLUSTER, cluster)
             self._app.wakeups.wake(*ROUTES)
-        if steps.failed is None and not any(r.phase is Phase.CANDIDATE for r in steps.revisions):
-            memory.failures, memory.failed_at = 0, None
-        elif steps.failed is not None and memory.failed_at is None:
-            memory.failures, memory.failed_at = memory.failures + 1, self._app.clock()
-        elif steps.failed is None:
+        if steps.failed is None:
             memory.failed_at = None
+        elif memory.failed_at is None:
+            again = memory.failing == steps.failed.name
+            memory.failures = memory.failures + 1 if again else 1
+            memory.failing, memory.failed_at = steps.failed.name, self._app.clock()
 
     async def _prove(self, revision: Revision, view: ClusterView, memory: _Memory) -> None:
         """Ask for a real inference on every way that the gateways may take."""
@@ -173,6 +193,7 @@ class ModelServiceLoop:
                 break
         memory.proof_failure = None if proof.ok else proof.message
         if proof.ok:
+            memory.failing = None
             memory.proven[revision.name] = Proven(proof.seconds, proof.ledger or {})
 
     async def _tell(self, key: Key, look: _Look, revisions: tuple[Revision, ...], memory: _Memory) -> None:

@@ -1,17 +1,20 @@
 """Read the API group's objects as models, and the children that belong to them."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from pydantic import ValidationError
 
 from modelyard_operator.api.base import StatusModel, explain
 from modelyard_operator.api.model_service import ModelService
-from modelyard_operator.desired.names import MANAGED_LABEL, SERVICE_LABEL
-from modelyard_operator.desired.resolution import cluster_key
+from modelyard_operator.desired.names import CLUSTER_LABEL, CLUSTER_NAMESPACE_LABEL, MANAGED_LABEL, SERVICE_LABEL
 from modelyard_operator.desired.revision import Revision, from_manifest
 from modelyard_operator.kube.client import CONTROLLER_REVISION, MODEL_SERVICE, KubeClient, Manifest
 from modelyard_operator.reconcile.result import Key
+
+log = logging.getLogger(__name__)
 
 Model = TypeVar("Model", bound=StatusModel)
 
@@ -28,35 +31,49 @@ def parse(model: type[Model], manifest: Manifest) -> Model:
         raise InvalidSpec(explain(error)) from error
 
 
-async def services_of(kube: KubeClient, cluster: Key | None, default: tuple[str, str] | None) -> list[ModelService]:
-    """All readable ModelServices, or those bound to `cluster`, from one complete LIST."""
+async def services_of(kube: KubeClient) -> list[ModelService]:
+    """All readable ModelServices, from one complete LIST."""
     services = []
     for manifest in await kube.list(MODEL_SERVICE):
         try:
-            service = parse(ModelService, manifest)
+            services.append(parse(ModelService, manifest))
         except InvalidSpec:
             continue
-        if cluster is None or cluster_key(service, default) == cluster:
-            services.append(service)
     return services
 
 
-async def revisions_of(
-    kube: KubeClient, *, namespace: str | None = None, service: str | None = None
-) -> dict[tuple[Key, str], list[Revision]]:
-    """Revisions by their service and its uid, from one complete LIST.
+@dataclass(frozen=True)
+class Revisions:
+    """Revisions from one complete LIST."""
 
-    The uid keeps apart what a deleted service of the same name left for the garbage collector.
-    """
+    by_owner: Mapping[tuple[Key, str], Sequence[Revision]]
+    unread: frozenset[Key]
+    """ServingClusters with revisions that this operator cannot read: a newer one may have written them."""
+
+    def of(self, service: Manifest) -> tuple[Revision, ...]:
+        """Those of a ModelService. Its uid keeps apart what a deleted one of the same name left."""
+        metadata = service["metadata"]
+        return tuple(self.by_owner.get((Key(metadata["namespace"], metadata["name"]), metadata["uid"]), ()))
+
+
+async def revisions_of(kube: KubeClient, *, namespace: str | None = None, service: str | None = None) -> Revisions:
+    """All revisions, or those of one service."""
     labels = f"{MANAGED_LABEL}=true" + (f",{SERVICE_LABEL}={service}" if service else "")
     found: dict[tuple[Key, str], list[Revision]] = {}
+    unread = set()
     for manifest in await kube.list(CONTROLLER_REVISION, namespace=namespace, labels=labels):
-        if manifest["metadata"].get("deletionTimestamp"):
+        metadata = manifest["metadata"]
+        if metadata.get("deletionTimestamp"):
             continue
-        revision = from_manifest(manifest)
-        owner = Key(revision.namespace, revision.service), _owner_uid(manifest)
-        found.setdefault(owner, []).append(revision)
-    return found
+        try:
+            revision = from_manifest(manifest)
+        except ValueError as error:
+            log.warning("ControllerRevision %s/%s is left alone: %s", metadata["namespace"], metadata["name"], error)
+            labelled = metadata.get("labels", {})
+            unread.add(Key(labelled.get(CLUSTER_NAMESPACE_LABEL, ""), labelled.get(CLUSTER_LABEL, "")))
+            continue
+        found.setdefault((Key(revision.namespace, revision.service), _owner_uid(manifest)), []).append(revision)
+    return Revisions(found, frozenset(unread))
 
 
 def _owner_uid(manifest: Manifest) -> str:

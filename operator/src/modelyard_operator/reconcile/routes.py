@@ -8,14 +8,13 @@ from datetime import datetime, timedelta
 from modelyard_gateway.routes import CONFIG_MAP, CONFIG_MAP_KEY, RouteDocument
 from modelyard_operator.api.model_service import ModelService
 from modelyard_operator.desired.names import CLUSTER_LABEL, MANAGED_LABEL
-from modelyard_operator.desired.revision import Revision
 from modelyard_operator.desired.routes import RayPod, RoutedService, route_document, routed_revisions
 from modelyard_operator.desired.scaling import is_stopped
 from modelyard_operator.kube.client import CONFIG_MAP as CONFIG_MAP_KIND
 from modelyard_operator.kube.client import MODEL_SERVICE, POD, Kind, Manifest
 from modelyard_operator.observed.pods import parse_pods
 from modelyard_operator.reconcile.app import App
-from modelyard_operator.reconcile.reading import revisions_of, services_of
+from modelyard_operator.reconcile.reading import InvalidSpec, Revisions, parse, revisions_of
 from modelyard_operator.reconcile.result import Key, Result
 
 log = logging.getLogger(__name__)
@@ -39,6 +38,8 @@ class RoutePublisher:
     async def reconcile(self, key: Key) -> Result:
         """Write the document if it changed, then ask the gateways."""
         document = await self._document()
+        # Before a gateway can learn of another route, nobody may rely on the present one any more.
+        self._learn(document, in_effect=False)
         await self._publish(document)
         in_effect = await self._in_effect(document.version)
         self._learn(document, in_effect=in_effect)
@@ -46,7 +47,7 @@ class RoutePublisher:
 
     async def _document(self) -> RouteDocument:
         kube = self._app.kube
-        services = await services_of(kube, None, None)
+        services = await kube.list(MODEL_SERVICE)
         revisions = await revisions_of(kube)
         pods = await kube.list(POD, labels=f"{MANAGED_LABEL}=true,{CLUSTER_LABEL}")
         return route_document([_routed(service, revisions) for service in services], ray_pods(pods))
@@ -95,24 +96,28 @@ class RoutePublisher:
                 self._app.wakeups.wake(MODEL_SERVICE, key)
 
 
-def _routed(service: ModelService, revisions: dict[tuple[Key, str], list[Revision]]) -> RoutedService:
-    metadata = service.metadata
-    key = Key(metadata.namespace, metadata.name)
+def _routed(service: Manifest, revisions: Revisions) -> RoutedService:
+    metadata = service["metadata"]
     return RoutedService(
-        namespace=key.namespace,
-        name=key.name,
-        revisions=tuple(revisions.get((key, metadata.uid), [])),
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        revisions=revisions.of(service),
         refusal=_refusal(service),
     )
 
 
-def _refusal(service: ModelService) -> tuple[str, str] | None:
-    name = f"{service.metadata.namespace}/{service.metadata.name}"
-    if service.metadata.deletion_timestamp is not None:
+def _refusal(service: Manifest) -> tuple[str, str] | None:
+    metadata = service["metadata"]
+    name = f"{metadata['namespace']}/{metadata['name']}"
+    if metadata.get("deletionTimestamp"):
         return "Deleting", f"{name} is being deleted."
-    if service.spec.suspend:
+    try:
+        spec = parse(ModelService, service).spec
+    except InvalidSpec:
+        return None  # Its own loop says what is wrong; what serves goes on.
+    if spec.suspend:
         return "Suspended", f"{name} is suspended; its owner resumes it by setting spec.suspend to false."
-    if is_stopped(service.spec):
+    if is_stopped(spec):
         return "Stopped", f"{name} is scaled to zero replicas; its owner starts it by setting spec.replicas."
     return None
 

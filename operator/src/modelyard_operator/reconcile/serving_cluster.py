@@ -9,22 +9,25 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from modelyard_operator.api.accelerator_pool import AcceleratorPool
-from modelyard_operator.api.base import ObjectMeta
 from modelyard_operator.api.conditions import Reason
+from modelyard_operator.api.model_service import ModelService
 from modelyard_operator.api.serving_cluster import ServingCluster
 from modelyard_operator.desired.names import (
     CLUSTER_LABEL,
     CLUSTER_NAMESPACE_LABEL,
     DASHBOARD_PORT,
     parse_application_name,
+    revision_object_name,
 )
 from modelyard_operator.desired.ray_cluster import ray_cluster, ray_cluster_name, with_groups
+from modelyard_operator.desired.resolution import cluster_key
 from modelyard_operator.desired.revision import RUNNING_PHASES, Phase, Revision
 from modelyard_operator.desired.routes import active_revision
 from modelyard_operator.desired.serve_config import ServeChange, Tenant, fragments, serve_change
 from modelyard_operator.desired.worker_group import sized
 from modelyard_operator.kube.client import (
     ACCELERATOR_POOL,
+    CONTROLLER_REVISION,
     CRD,
     MODEL_SERVICE,
     NAMESPACE,
@@ -41,7 +44,7 @@ from modelyard_operator.observed.serve import ApplicationFacts, parse_details
 from modelyard_operator.observed.view import ClusterView, RayClusterView
 from modelyard_operator.ray.client import ConfigRefused, ServeUnreachable
 from modelyard_operator.reconcile.app import App
-from modelyard_operator.reconcile.reading import parse, revisions_of, services_of
+from modelyard_operator.reconcile.reading import InvalidSpec, parse, revisions_of
 from modelyard_operator.reconcile.result import Key, Result
 from modelyard_operator.reconcile.routes import ROUTES
 from modelyard_operator.status.serving_cluster import ClusterFacts, cluster_status
@@ -61,6 +64,8 @@ class _Tenants:
     """The services bound to a ServingCluster and their revisions, from complete LISTs."""
 
     by_key: Mapping[Key, Tenant]
+    unread: bool
+    """Whether there are revisions that nobody here can read: what they need is not known, so nothing is put away."""
 
     @property
     def revisions(self) -> list[Revision]:
@@ -98,18 +103,20 @@ class ServingClusterLoop:
     async def _tenants(self, key: Key) -> _Tenants:
         # Revisions first: a service that is made in between is seen without its revisions, never the reverse.
         revisions = await revisions_of(self._app.kube)
-        services = await services_of(self._app.kube, None, None)
         tenants = {}
-        for service in services:
-            metadata: ObjectMeta = service.metadata
-            own = Key(metadata.namespace, metadata.name)
-            here = tuple(r for r in revisions.get((own, metadata.uid), []) if r.cluster_key == key)
-            bound = service.spec.serving_cluster is None and self._app.default_cluster == key
-            named = service.spec.serving_cluster
-            bound = bound or (named is not None and (named.namespace or own.namespace, named.name) == key)
-            if (here or bound) and metadata.deletion_timestamp is None:
-                tenants[own] = Tenant(service.spec, here, self._active_replicas(key, here))
-        return _Tenants(tenants)
+        # One that is being deleted stays until it is gone: its own loop first waits for the gateways to refuse.
+        for manifest in await self._app.kube.list(MODEL_SERVICE):
+            here = tuple(r for r in revisions.of(manifest) if r.cluster_key == key)
+            try:
+                service = parse(ModelService, manifest)
+            except InvalidSpec:
+                spec, bound = None, False  # Its own loop says what is wrong.
+            else:
+                spec, bound = service.spec, cluster_key(service, self._app.default_cluster) == key
+            if here or bound:
+                own = Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+                tenants[own] = Tenant(spec, here, self._active_replicas(key, here))
+        return _Tenants(tenants, unread=key in revisions.unread)
 
     def _active_replicas(self, key: Key, revisions: Iterable[Revision]) -> int:
         view, active = self._app.views.get(key), active_revision(revisions)
@@ -139,7 +146,7 @@ class ServingClusterLoop:
             live = standing.get(name)
             facts_of_pods = parse_pods(pods.get(name, ()))
             if name != current and all(r.ray_cluster != name for r in tenants.revisions):
-                if live is not None:
+                if live is not None and not tenants.unread:
                     await kube.delete(RAY_CLUSTER, name, namespace=key.namespace, uid=live["metadata"]["uid"])
                     log.info("RayCluster %s/%s is no longer needed: deleted", key.namespace, name)
                 continue
@@ -151,8 +158,15 @@ class ServingClusterLoop:
         return ClusterView(current=current, ray_clusters=views, trouble=trouble)
 
     async def _limits(self) -> dict[str, int]:
-        pools = [parse(AcceleratorPool, manifest) for manifest in await self._app.kube.list(ACCELERATOR_POOL)]
-        return {pool.metadata.name: pool.spec.max_workers for pool in pools}
+        limits = {}
+        for manifest in await self._app.kube.list(ACCELERATOR_POOL):
+            try:
+                pool = parse(AcceleratorPool, manifest)
+            except InvalidSpec as error:
+                log.warning("AcceleratorPool %s cannot be read: %s", manifest["metadata"]["name"], error)
+            else:
+                limits[pool.metadata.name] = pool.spec.max_workers
+        return limits
 
     async def _apply(
         self,
@@ -182,7 +196,10 @@ class ServingClusterLoop:
             for r in tenants.running()
             if r.ray_cluster == name
         }
-        wanted = with_groups(base, live, groups.values(), {pod.group for pod in pods if not pod.is_head})
+        needed = {pod.group for pod in pods if not pod.is_head}
+        if tenants.unread and live is not None:
+            needed |= {group["groupName"] for group in live["spec"].get("workerGroupSpecs") or []}
+        wanted = with_groups(base, live, groups.values(), needed)
         if live is not None:
             if _contains(live, wanted) and len(live["spec"].get("workerGroupSpecs") or []) == len(
                 wanted["spec"]["workerGroupSpecs"]
@@ -233,19 +250,25 @@ class ServingClusterLoop:
     async def _is_retired(self, tenants: _Tenants, application: str) -> bool:
         """Whether it is recorded that an application may go: in its revision, or because its service is deleted.
 
-        One that is not ours by its name goes too: the cluster is the operator's.
+        One that is not ours by its name goes too: the cluster is the operator's. One whose record is lost (its
+        service was made again under its name) goes once every gateway is known to lead elsewhere.
         """
         parts = parse_application_name(application)
         if parts is None:
             return True
         namespace, name, revision = parts
-        tenant = tenants.by_key.get(Key(namespace, name))
-        if tenant is not None:
-            phases = {r.name: r.phase for r in tenant.revisions}
-            return phases.get(revision) in (Phase.RETIRED, Phase.STOPPED)
+        own, kube = Key(namespace, name), self._app.kube
+        tenant = tenants.by_key.get(own)
+        recorded = [r for r in tenant.revisions if r.name == revision] if tenant else []
+        if recorded:
+            return recorded[0].phase in (Phase.RETIRED, Phase.STOPPED)
         # Absence from a LIST is not enough to take a model down: ask for this one.
-        service = await self._app.kube.get(MODEL_SERVICE, name, namespace=namespace)
-        return service is None or "deletionTimestamp" in service["metadata"]
+        if await kube.get(MODEL_SERVICE, name, namespace=namespace) is None:
+            return True
+        record = revision_object_name(name, revision)
+        if await kube.get(CONTROLLER_REVISION, record, namespace=namespace) is not None:
+            return False
+        return self._app.routed.get(own, revision) != revision
 
     async def _token(self, namespace: str, name: str) -> str | None:
         secret = await self._app.kube.get(SECRET, name, namespace=namespace)

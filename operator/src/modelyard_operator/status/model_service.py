@@ -1,6 +1,6 @@
 """The status of a ModelService: is it up, where, which revision, how many; and if not, why and what to do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from modelyard_operator.api.conditions import Condition, ConditionType, Reason
@@ -43,6 +43,10 @@ def service_status(service: ModelService, facts: ServiceFacts, now: datetime) ->
     """The status that `service` should have."""
     old = service.status
     active = active_revision(facts.revisions)
+    at_rest = all(r.phase is Phase.ACTIVE for r in facts.revisions) and _was_available(service)
+    if facts.routed is None and active and active.name == old.active_revision and at_rest:
+        # An operator that has just started has not asked the gateways yet: they do what they did before.
+        facts = replace(facts, routed=active.name)
     application = _application(facts, active)
     running = application.running if application else 0
     available = _available(service, facts, active, application)
@@ -101,7 +105,7 @@ def _available(
     if active is None:
         return condition(B, False, Reason.NOT_SERVING, "No revision has proved itself yet.")
     if application is None:
-        return _unseen(service, facts)
+        return _unseen(service, facts, active)
     if facts.routed != active.name:
         return condition(
             B, _was_available(service), Reason.SWITCHING_TRAFFIC, "The gateways have not all switched yet."
@@ -115,9 +119,10 @@ def _available(
     return condition(B, False, Reason.NOT_SERVING, "No replica serves now.")
 
 
-def _unseen(service: ModelService, facts: ServiceFacts) -> Condition:
+def _unseen(service: ModelService, facts: ServiceFacts, active: Revision) -> Condition:
     """Serve cannot be asked, or has just lost the application: what was true may still be."""
-    trouble = facts.view.trouble if facts.view else None
+    cluster = facts.view.ray_clusters.get(active.ray_cluster) if facts.view else None
+    trouble = cluster.trouble if cluster else facts.view.trouble if facts.view else None
     if trouble is not None and trouble.reason is not Reason.SERVE_UNREACHABLE:
         return condition(B, False, Reason.NOT_SERVING, trouble.message)
     before = next((c for c in service.status.conditions if c.type is B), None)
