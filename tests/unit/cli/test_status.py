@@ -36,6 +36,7 @@ def test_everything_about_a_service_that_is_well(shell: Shell) -> None:
     lines = result.stdout.splitlines()
     assert lines[0] == "team-a/smollm2  Serving  2 of 2 replicas serve."
     words = [line.split() for line in lines]
+    assert words[1] == ["Model", "pvc://models/smollm2"]
     assert ["URL", "http://gateway/team-a/smollm2"] in words
     assert ["Replicas", "2", "of", "2", "serve", "(fixed", "at", "2)"] in words
     assert ["1a2b3c4d", "Active", "100", "%"] in words

@@ -23,8 +23,9 @@ def console() -> Console:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
-    """A table as kubectl prints them."""
-    drawn = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    """A table as kubectl prints them; without its first line where all headings are empty."""
+    shown = any(headings)
+    drawn = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold", show_header=shown)
     for heading in headings:
         drawn.add_column(heading, overflow="fold")
     for row in rows:
