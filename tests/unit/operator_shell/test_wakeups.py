@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from tests.unit.fakes.virtual_time import run_virtually
 
 from modelyard_operator.kube.client import MODEL_SERVICE, SERVING_CLUSTER
@@ -58,6 +59,8 @@ def test_nothing_is_kept_of_an_object_without_a_loop() -> None:
         with wakeups.listening(MODEL_SERVICE, A):
             assert not wakeups.is_woken(MODEL_SERVICE, A)
             wakeups.wake(MODEL_SERVICE, A)
+        with pytest.raises(KeyError):
+            wakeups.is_woken(MODEL_SERVICE, A)
         with wakeups.listening(MODEL_SERVICE, A):
             assert not wakeups.is_woken(MODEL_SERVICE, A)
 
