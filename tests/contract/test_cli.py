@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import Result
 from tests.contract.manifests import service
 from tests.kubectl import Kubectl
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from modelyard_operator.cli.main import app
 

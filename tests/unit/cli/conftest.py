@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from tests.unit.fakes.kube import FakeKube
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from modelyard_operator.cli.cluster import Cluster
 from modelyard_operator.cli.main import app

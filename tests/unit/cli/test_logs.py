@@ -10,7 +10,7 @@ from modelyard_operator.cli import service_logs
 from modelyard_operator.cli.pod_logs import LogLine
 from modelyard_operator.cli.service_logs import LogReader, Selection
 from modelyard_operator.cli.services import find_service
-from modelyard_operator.kube.client import CONTROLLER_REVISION
+from modelyard_operator.kube.client import CONTROLLER_REVISION, POD
 from modelyard_operator.kube.errors import Forbidden, Unavailable
 
 
@@ -128,7 +128,7 @@ def test_since_asks_the_pods_for_what_came_after(logs: Shell) -> None:
 
 def test_no_worker_pod_is_said(logs: Shell) -> None:
     for name in ("w-aaaaa", "w-bbbbb"):
-        logs.kube.remove(service_logs.POD, name, namespace="modelyard")
+        logs.kube.remove(POD, name, namespace="modelyard")
     result = logs("logs", "smollm2")
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == "No worker pod runs for team-a/smollm2 now (Serving).\n"

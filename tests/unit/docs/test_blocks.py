@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from _pytest.mark import ParameterSet
 
 from modelyard_operator.api.base import API_VERSION
 from modelyard_operator.api.crd import KINDS
@@ -15,7 +16,7 @@ PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 MODELS = {kind.name: kind.model for kind in KINDS}
 
 
-def _blocks(language: str) -> list[object]:
+def _blocks(language: str) -> list[ParameterSet]:
     found = []
     for page in PAGES:
         for number, block in enumerate(re.findall(rf"^ *```{language}\n(.*?)^ *```", page.read_text(), re.M | re.S), 1):
