@@ -121,6 +121,15 @@ def test_a_revision_that_is_not_there_is_told_with_those_that_are(logs: Shell) -
     assert result.stderr == "Error: team-a/smollm2 has no revision 'nope'.\nIt has: 1a2b3c4d.\n"
 
 
+def test_a_revision_of_another_release_is_left_out_with_a_note(logs: Shell) -> None:
+    newer = _revision("smollm2", "77777777", "cpu-small-9")
+    logs.kube.put(newer | {"data": {"schema": 99}})
+    result = logs("logs", "smollm2", "-o", "json")
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 4
+    assert result.stderr.startswith("Left out: revision smollm2-77777777")
+
+
 def test_since_asks_the_pods_for_what_came_after(logs: Shell) -> None:
     assert logs("logs", "smollm2", "--since", "1h").stdout == ""
     assert logs("logs", "smollm2", "--since", "an hour").exit_code == 2

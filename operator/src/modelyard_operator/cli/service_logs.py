@@ -8,7 +8,7 @@ import asyncio
 import json
 import sys
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,7 +26,7 @@ from modelyard_operator.cli.pod_logs import PodName
 from modelyard_operator.cli.services import Service, find_service
 from modelyard_operator.desired.names import MANAGED_LABEL, SERVICE_LABEL
 from modelyard_operator.desired.revision import Revision, from_manifest
-from modelyard_operator.kube.client import CONTROLLER_REVISION, POD
+from modelyard_operator.kube.client import CONTROLLER_REVISION, POD, Manifest
 from modelyard_operator.kube.errors import Forbidden, KubeError, Unavailable
 
 EXAMPLES = """
@@ -144,7 +144,7 @@ class LogReader:
         metadata = self.service.manifest["metadata"]
         labels = f"{MANAGED_LABEL}=true,{SERVICE_LABEL}={metadata['name']}"
         manifests = await self.cluster.kube.list(CONTROLLER_REVISION, namespace=metadata["namespace"], labels=labels)
-        revisions = [from_manifest(each) for each in manifests]
+        revisions = list(_readable(manifests))
         only = self.selection.revision
         if only is None:
             return revisions
@@ -219,6 +219,15 @@ class LogReader:
 
     def _is_wanted(self, entry: dict[str, Any]) -> bool:
         return self.selection.revision in (None, entry.get("revision"))
+
+
+def _readable(manifests: Iterable[Manifest]) -> Iterator[Revision]:
+    """The revisions that this release understands."""
+    for manifest in manifests:
+        try:
+            yield from_manifest(manifest)
+        except ValueError as error:
+            note(f"Left out: revision {manifest['metadata']['name']} of another release than this CLI ({error}).")
 
 
 def _entry(text: str) -> dict[str, Any]:
