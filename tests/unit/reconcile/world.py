@@ -5,13 +5,13 @@ Nothing moves by itself: `turn` lets every loop look once and then the world mak
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.unit.desired.samples import cluster_manifest, pool_manifest, service_manifest
-from tests.unit.fakes.kube import FakeKube, Write
+from tests.unit.fakes.kube import FakeKube
 
 from modelyard_gateway.routes import CONFIG_MAP as ROUTES_NAME
 from modelyard_gateway.routes import CONFIG_MAP_KEY, RouteDocument
@@ -81,11 +81,22 @@ class DyingKube(FakeKube):
         super().__init__()
         self.dies_after: int | None = None
 
-    def _write(self, verb: str, *rest: Any) -> Manifest:
+    async def apply(self, manifest: Manifest) -> Manifest:
         before = len(self.writes)
-        result: Manifest = super()._write(verb, *rest)
+        result = await super().apply(manifest)
         self._die(before)
         return result
+
+    async def apply_status(self, manifest: Manifest) -> Manifest:
+        before = len(self.writes)
+        result = await super().apply_status(manifest)
+        self._die(before)
+        return result
+
+    async def set_finalizers(self, manifest: Manifest, finalizers: Sequence[str]) -> None:
+        before = len(self.writes)
+        await super().set_finalizers(manifest, finalizers)
+        self._die(before)
 
     async def delete(self, kind: Kind, name: str, *, namespace: str | None = None, uid: str | None = None) -> bool:
         before = len(self.writes)
@@ -183,6 +194,9 @@ class World:
         self.gateways: dict[str, str | None] = {}
         self.gateways_obey = True
         self.kuberay_works = True
+        self.idle_workers: list[str] = []
+        """Workers without a replica: Ray Serve does not listen on them."""
+        self.settings = SETTINGS
         self.start_operator()
         for manifest in (
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "models"}},
@@ -202,7 +216,7 @@ class World:
             serve_clients=self,
             prober=self,
             gateways=self,
-            settings=SETTINGS,
+            settings=self.settings,
             events=self,
             clock=lambda: self.now,
         )
@@ -221,6 +235,8 @@ class World:
         self.proofs.append((address, prefix))
         application = prefix.removeprefix("/_r/").replace("/", ".")
         running = any(serve.states.get(application) == "RUNNING" for serve in self.serves.values())
+        if address.removesuffix(":8000") in self.idle_workers:
+            return Proof(ok=False, message="connection refused")
         failure = self.proof_failures.get(address)
         if not running or failure:
             return Proof(ok=False, message=failure or "503")
@@ -334,6 +350,10 @@ class World:
             is_worker = pod_labels.get("ray.io/node-type") == "worker" and pod_labels["ray.io/cluster"] == name
             if is_worker and pod["metadata"]["name"] not in wanted:
                 self.kube.remove(POD, pod["metadata"]["name"], namespace=namespace)
+        for address in self.idle_workers:
+            group = {"ray.io/node-type": "worker", "ray.io/group": "idle"}
+            pod = _pod(f"{name}-{address.replace('.', '-')}", namespace, {**labels, **group}, address)
+            wanted[pod["metadata"]["name"]] = pod
         for pod in wanted.values():
             self.kube.put(pod)
 
@@ -423,10 +443,6 @@ class World:
                 for name, status in services
             },
         }
-
-
-def writes_to(kube: FakeKube, kind: Kind) -> list[Write]:
-    return [write for write in kube.writes if write.kind == kind.kind]
 
 
 def _pod(name: str, namespace: str, labels: dict[str, str], address: str) -> Manifest:

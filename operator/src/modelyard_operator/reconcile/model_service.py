@@ -183,9 +183,13 @@ class ModelServiceLoop:
             memory.failing, memory.failed_at = steps.failed.name, self._app.clock()
 
     async def _prove(self, revision: Revision, view: ClusterView, memory: _Memory) -> None:
-        """Ask for a real inference on every way that the gateways may take."""
+        """Ask for a real inference on every way that the gateways may take.
+
+        Those are the head and the workers with a replica of any service: Ray Serve listens nowhere else.
+        """
         cluster = view.ray_clusters[revision.ray_cluster]
-        addresses = [pod.address for pod in cluster.pods if pod.address and (pod.ready or pod.is_head)]
+        listening = {node for facts in (cluster.applications or {}).values() for node in facts.nodes}
+        addresses = [pod.address for pod in cluster.pods if pod.address and (pod.is_head or pod.address in listening)]
         proof = Proof(ok=False, message="no Ray pod answers")
         for address in addresses:
             proof = await self._app.prober.prove(f"{address}:{SERVE_PORT}", revision.prefix, timeout_s=PROOF_TIMEOUT_S)
