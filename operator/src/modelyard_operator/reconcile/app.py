@@ -59,12 +59,11 @@ class App:
         return namespace, name
 
     def announce(self, regarding: Manifest, previous: tuple[Condition, ...], conditions: tuple[Condition, ...]) -> None:
-        """One Event for each condition that changed."""
+        """One Event for each thing that became true, even where several conditions tell it."""
+        told: dict[tuple[str, str], bool] = {}
         for changed in transitions(previous, conditions):
             if changed.message:
-                self.events.publish(
-                    regarding,
-                    warning=is_warning(changed),
-                    reason=changed.reason,
-                    message=f"{changed.type}={changed.status}: {changed.message}",
-                )
+                thing = changed.reason, changed.message
+                told[thing] = told.get(thing, False) or is_warning(changed)
+        for (reason, message), warning in told.items():
+            self.events.publish(regarding, warning=warning, reason=reason, message=message)

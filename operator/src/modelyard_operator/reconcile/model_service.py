@@ -3,6 +3,7 @@
 It never writes to Ray: the loop of its ServingCluster does, from the revisions that this one records.
 """
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -190,11 +191,12 @@ class ModelServiceLoop:
         cluster = view.ray_clusters[revision.ray_cluster]
         listening = {node for facts in (cluster.applications or {}).values() for node in facts.nodes}
         addresses = [pod.address for pod in cluster.pods if pod.address and (pod.is_head or pod.address in listening)]
-        proof = Proof(ok=False, message="no Ray pod answers")
-        for address in addresses:
-            proof = await self._app.prober.prove(f"{address}:{SERVE_PORT}", revision.prefix, timeout_s=PROOF_TIMEOUT_S)
-            if not proof.ok:
-                break
+        asked = [
+            self._app.prober.prove(f"{address}:{SERVE_PORT}", revision.prefix, timeout_s=PROOF_TIMEOUT_S)
+            for address in addresses
+        ]
+        proofs = await asyncio.gather(*asked) or [Proof(ok=False, message="no Ray pod answers")]
+        proof = next((proof for proof in proofs if not proof.ok), proofs[0])
         memory.proof_failure = None if proof.ok else proof.message
         if proof.ok:
             memory.failing = None
