@@ -22,7 +22,8 @@ def build_http_app(service: Service) -> ASGIApp:
 
     async def failed(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):
-            told = from_starlette(error, request.method, request.url.path)
+            path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+            told = from_starlette(error, request.method, path)
         else:
             told = as_api_error(error, timeout_s=service.config.request_timeout_s)
         expected = isinstance(error, EXPECTED)

@@ -110,7 +110,7 @@ class OpenAIEndpoints:
         sampling = Sampling(temperature=body.temperature, top_p=body.top_p, seed=body.seed)
         return self._service.text.answer(TextRequest(
             prompt=prompt, max_tokens=limit, max_tokens_field=limit_field, prompt_field=prompt_field,
-            sampling=sampling, stops=body.stops, timeout_s=self._service.config.request_timeout_s,
+            sampling=sampling, stops=body.stop, timeout_s=self._service.config.request_timeout_s,
         ))  # fmt: skip
 
     def _stream(

@@ -5,9 +5,33 @@ A field that would have no effect is refused by name, unless its value asks for 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    model_validator,
+)
 
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+
+
+def _one_is_a_list(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _text_is_a_part(value: Any) -> Any:
+    return ({"type": "text", "text": value},) if isinstance(value, str) else value
+
+
+def _text_or_tokens(value: Any) -> str | tuple[int, ...]:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(type(token) is int for token in value):
+        return tuple(value)
+    raise ValueError("must be a text or a list of tokens; send one request for each prompt")
 
 
 class _Request(BaseModel):
@@ -35,17 +59,13 @@ class _Generation(_Request):
     temperature: float = Field(default=1.0, ge=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    stop: Stop | Annotated[list[Stop], Field(max_length=4)] = Field(default_factory=list)
+    stop: Annotated[tuple[Stop, ...], BeforeValidator(_one_is_a_list)] = Field(default=(), max_length=4)
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     user: str | None = Field(default=None, max_length=200, description="Written to the request log.")
     n: Literal[1] = 1
     presence_penalty: Literal[0] = 0
     frequency_penalty: Literal[0] = 0
-
-    @property
-    def stops(self) -> tuple[str, ...]:
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
 
 class TextPart(_Request):
@@ -59,11 +79,11 @@ class Message(_Request):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Annotated[tuple[TextPart, ...], BeforeValidator(_text_is_a_part)]
 
     def plain(self) -> dict[str, str]:
         """As chat templates take it; they know no developer, whose turn is a system's."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        text = "".join(part.text for part in self.content)
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
 
@@ -85,5 +105,5 @@ class ChatRequest(_Generation):
 class CompletionRequest(_Generation):
     """POST /v1/completions, for one prompt, as text or as tokens."""
 
-    prompt: str | list[int]
+    prompt: Annotated[str | tuple[int, ...], PlainValidator(_text_or_tokens)]
     max_tokens: int = Field(default=16, ge=1)

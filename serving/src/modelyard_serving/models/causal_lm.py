@@ -37,8 +37,8 @@ def import_architecture(folder: ModelFolder, uri: str) -> Any:
         MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)]
     except KeyError as error:
         raise _invalid(uri, f"transformers has no causal language model of type {settings.model_type}") from error
-    except (OSError, ValueError) as error:
-        raise _invalid(uri, str(error)) from error
+    except Exception as error:  # the library raises every kind of error for what is wrong in a folder
+        raise _invalid(uri, f"{type(error).__name__}: {error}") from error
     return settings
 
 
@@ -68,7 +68,7 @@ def load_causal_lm(folder: ModelFolder, settings: Any, config: ReplicaConfig) ->
         model.to(config.device)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise StartFailure(FailureReason.MODEL_TOO_LARGE, f"{uri}: memory ended while loading: {error}") from error
-    except Exception as error:  # the library raises every kind of error for what is wrong in a folder
+    except Exception as error:  # as above
         raise _invalid(uri, f"{type(error).__name__}: {error}") from error
     lost = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if lost:

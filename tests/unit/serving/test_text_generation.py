@@ -1,0 +1,142 @@
+from typing import Any
+
+import pytest
+from jinja2 import TemplateError
+from tests.unit.serving.fake_engine import FakeEngine
+
+from modelyard_serving.engines.protocol import EngineFailed, FinishReason, Sampling
+from modelyard_serving.tasks.text_generation import InvalidPrompt, TextGeneration, TextPiece, TextRequest
+
+
+class ByteTokenizer:
+    """Bytes are tokens."""
+
+    chat_template = "yes"
+
+    def __len__(self) -> int:
+        return 256
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def decode(self, tokens: list[int], *, skip_special_tokens: bool) -> str:
+        assert skip_special_tokens
+        return bytes(tokens).decode(errors="replace")
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **_: Any) -> list[int]:
+        if messages[0]["role"] == "assistant":
+            raise TemplateError("begin with user")
+        return self.encode(messages[0]["content"])
+
+
+def _request(**changes: Any) -> TextRequest:
+    settings: dict[str, Any] = {
+        "prompt": (1, 2, 3), "max_tokens": 5, "max_tokens_field": "max_tokens", "prompt_field": "prompt",
+        "sampling": Sampling(),
+    }  # fmt: skip
+    return TextRequest(**settings | changes)
+
+
+async def _pieces(engine: FakeEngine, **changes: Any) -> list[TextPiece]:
+    answer = TextGeneration(engine, ByteTokenizer()).answer(_request(**changes))
+    return [piece async for piece in answer]
+
+
+async def test_pieces_carry_text_and_count() -> None:
+    pieces = await _pieces(FakeEngine(list("aäb".encode())))
+    assert pieces == [TextPiece("a", 1), TextPiece("ä", 3), TextPiece("b", 4, FinishReason.LENGTH)]
+
+
+async def test_an_end_token_stands_for_no_text_but_counts() -> None:
+    pieces = await _pieces(FakeEngine([*b"ab", 0], FinishReason.STOP))
+    assert pieces == [TextPiece("a", 1), TextPiece("b", 2), TextPiece("", 3, FinishReason.STOP)]
+
+
+async def test_half_a_character_at_the_end_is_not_lost() -> None:
+    pieces = await _pieces(FakeEngine([ord("a"), 0xC3, 0], FinishReason.STOP))
+    assert "".join(piece.text for piece in pieces) == "a\ufffd"
+
+
+async def test_a_stop_string_across_tokens_ends_the_answer_before_it() -> None:
+    pieces = await _pieces(FakeEngine(list(b"one\nEND two")), stops=("\nEND",))
+    assert "".join(piece.text for piece in pieces) == "one"
+    assert pieces[-1] == TextPiece("", 7, FinishReason.STOP)
+
+
+async def test_an_unfinished_stop_string_belongs_to_the_text() -> None:
+    pieces = await _pieces(FakeEngine(list(b"one\nEN")), stops=("\nEND",))
+    assert "".join(piece.text for piece in pieces) == "one\nEN"
+    assert pieces[-1].finish is FinishReason.LENGTH
+
+
+async def test_the_deadline_ends_an_answer_that_does_not() -> None:
+    answer = TextGeneration(FakeEngine([97, 98], None), ByteTokenizer()).answer(_request(timeout_s=0.01))
+    pieces = aiter(answer)
+    assert await anext(pieces) == TextPiece("a", 1)
+    with pytest.raises(TimeoutError):
+        await anext(pieces)
+
+
+async def test_without_a_limit_the_answer_may_fill_the_context() -> None:
+    engine = FakeEngine([97])
+    await _pieces(engine, max_tokens=None)
+    assert engine.requests[0].max_tokens == engine.context_length - 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        ({"prompt": ()}, "prompt", "the prompt is empty"),
+        ({"prompt": (1,) * 20}, "prompt", "20 tokens, 1 too many: the context has 20"),
+        ({"prompt": (1,) * 27}, "prompt", "27 tokens, 8 too many"),
+        (
+            {"max_tokens": 18},
+            "max_tokens",
+            "18 is 1 too many: the prompt has 3 of the context's 20 tokens, so at most 17",
+        ),
+    ],
+)
+async def test_what_does_not_fit_is_refused_by_field_and_number(
+    changes: dict[str, Any], field: str, words: str
+) -> None:
+    engine = FakeEngine([97])
+    with pytest.raises(InvalidPrompt, match=words) as caught:
+        await _pieces(engine, **changes)
+    assert caught.value.field == field
+    assert engine.requests == []
+
+
+async def test_a_refusing_chat_template_blames_the_messages() -> None:
+    text = TextGeneration(FakeEngine(), ByteTokenizer())
+    assert await text.chat_prompt([{"role": "user", "content": "hi"}]) == (104, 105)
+    with pytest.raises(InvalidPrompt, match="begin with user") as caught:
+        await text.chat_prompt([{"role": "assistant", "content": "hi"}])
+    assert caught.value.field == "messages"
+
+
+async def test_tokens_outside_the_vocabulary_are_refused() -> None:
+    text = TextGeneration(FakeEngine(), ByteTokenizer())
+    assert text.check_tokens([0, 255]) == (0, 255)
+    with pytest.raises(InvalidPrompt, match="256 is no token: the model has 0 to 255"):
+        text.check_tokens([1, 256])
+
+
+async def test_a_proof_is_an_urgent_request_of_a_few_tokens() -> None:
+    engine = FakeEngine([1, 2, 3, 4])
+    tokens, seconds = await TextGeneration(engine, ByteTokenizer()).prove(1.0)
+    assert tokens == 4
+    assert 0 < seconds < 1
+    assert engine.requests[0].urgent
+    assert engine.generations[0].cancelled
+
+
+async def test_a_proof_takes_no_longer_than_its_time() -> None:
+    engine = FakeEngine([1, 2], None)
+    with pytest.raises(TimeoutError):
+        await TextGeneration(engine, ByteTokenizer()).prove(0.01)
+    assert engine.generations[0].cancelled
+
+
+async def test_a_proof_fails_with_the_engine() -> None:
+    with pytest.raises(EngineFailed, match="broken"):
+        await TextGeneration(FakeEngine([1], EngineFailed("broken")), ByteTokenizer()).prove(1.0)
