@@ -54,7 +54,7 @@ ADVICE = {
     Reason.REPLICAS_UNHEALTHY: ("See what its replicas say.", _LOGS),
     Reason.KUBERAY_ABSENT: (
         "Have KubeRay installed or started.",
-        "kubectl get pods -A -l app.kubernetes.io/name=kuberay",
+        "kubectl get pods -A -l app.kubernetes.io/component=kuberay-operator",
     ),
     Reason.KUBERAY_UNSUPPORTED: ("Have KubeRay upgraded with its CRDs.", "kubectl get crd rayclusters.ray.io -o yaml"),
     Reason.HEAD_STARTING: ("Wait for the Ray head; see where it stands.", _HEAD),

@@ -290,7 +290,7 @@ class ServingClusterLoop:
             return Failure(
                 Reason.KUBERAY_ABSENT,
                 f"KubeRay has not taken up RayCluster {facts.name}: is its operator running? "
-                "`kubectl get pods -A -l app.kubernetes.io/name=kuberay` shows it.",
+                "`kubectl get pods -A -l app.kubernetes.io/component=kuberay-operator` shows it.",
             )
         return None
 
