@@ -53,7 +53,7 @@ def test_too_large_for_its_memory(make: "Maker", models_folder: Path) -> None:
     service = make("huge", uri="pvc://models/gpt2-huge")
     try:
         told = service.wait_reason("Degraded", "ModelTooLarge", within=180)
-        assert "Gi" in told["message"]
+        assert "2048Mi" in told["message"]
         assert "spec.resources.memory" in told["message"]
     finally:
         shutil.rmtree(folder, ignore_errors=True)

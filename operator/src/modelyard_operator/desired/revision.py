@@ -111,6 +111,7 @@ def new_revision(resolved: Resolved, number: int) -> Revision:
         "rayCluster": resolved.ray_cluster,
         "pool": resolved.pool.metadata.name,
         "shape": resolved.shape.name,
+        "maxWorkers": resolved.pool.spec.max_workers,
         "image": resolved.image,
         "requestTimeoutSeconds": resolved.request_timeout_s,
         "workerGroup": group,

@@ -192,7 +192,7 @@ class ServingClusterLoop:
             base["spec"], rendered = json.loads(kept), kept
         base["metadata"]["annotations"] = {RENDERED_ANNOTATION: rendered}
         groups = {
-            r.group["groupName"]: sized(r.group, limits.get(r.data["pool"], 1))
+            r.group["groupName"]: sized(r.group, limits.get(r.data["pool"], r.data["maxWorkers"]))
             for r in tenants.running()
             if r.ray_cluster == name
         }

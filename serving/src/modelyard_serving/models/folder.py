@@ -51,7 +51,7 @@ def inspect_folder(model: ModelConfig, memory_bytes: int | None) -> ModelFolder:
         raise StartFailure(
             FailureReason.MODEL_TOO_LARGE,
             f"{model.uri}: the weights take {_mib(load_bytes)} and the replica itself {_mib(RUNTIME_BYTES)}, but its "
-            f"memory is {_mib(memory_bytes)}; set resources.memory to at least {_mib(load_bytes + RUNTIME_BYTES)}",
+            f"memory is {_mib(memory_bytes)}; set spec.resources.memory to at least {_mib(load_bytes + RUNTIME_BYTES)}",
         )
     return ModelFolder(path, task, weights, load_bytes)
 
