@@ -1,11 +1,10 @@
 """The cluster under test, through kubectl and helm as a user has them.
 
 `make e2e` runs inside the network of the one-node cluster (`hack/cluster exec`), where Services are reachable by their
-addresses. Against any other cluster (KUBECONFIG set) the gateway is reached by `kubectl port-forward`.
+addresses. For any other cluster MODELYARD_E2E_GATEWAY says where its gateway is reached from here.
 """
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -149,8 +148,3 @@ class Service:
             lambda: get("modelservice", self.name, self.namespace) is None,
             within=within,
         )
-
-
-def in_cluster_network() -> bool:
-    """Whether Service addresses can be reached from here."""
-    return os.environ.get("MODELYARD_E2E_NETWORK", "cluster") == "cluster"

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelyard_hack import processes
@@ -173,7 +173,7 @@ def start_loopback_apiserver(folder: Path) -> Path:
         "127.0.0.1", api_port, etcd_port, peer_port, service_range="10.0.0.0/24", service_address="10.0.0.1"
     )
     try:
-        processes.start(state, etcd(state, endpoints))
+        processes.start(state, replace(etcd(state, endpoints), bound=True))
         ensure_pki(
             state,
             server=endpoints.server,
@@ -182,12 +182,15 @@ def start_loopback_apiserver(folder: Path) -> Path:
         )
         processes.start(
             state,
-            apiserver(
-                state,
-                endpoints,
-                "--authorization-mode=RBAC",
-                # Without a controller manager no namespace gets its default account.
-                "--disable-admission-plugins=ServiceAccount",
+            replace(
+                apiserver(
+                    state,
+                    endpoints,
+                    "--authorization-mode=RBAC",
+                    # Without a controller manager no namespace gets its default account.
+                    "--disable-admission-plugins=ServiceAccount",
+                ),
+                bound=True,
             ),
         )
         await_apiserver(state, lambda: api_ready(state, endpoints.server))

@@ -25,8 +25,12 @@ class Component:
     name: str
     command: tuple[str, ...]
     namespace: Path | None = None
+    bound: bool = False
+    """Ends with the process that started it, however that one ends."""
 
     def argv(self) -> list[str]:
+        if self.bound:
+            return ["setpriv", "--pdeathsig", "KILL", "--", *self.command]
         # nsenter replaces itself by the command, so the recorded pid is the daemon's own. `ip netns exec`
         # would remount /sys and hide the cgroups.
         prefix = [] if self.namespace is None else ["nsenter", f"--net={self.namespace}", "--"]
