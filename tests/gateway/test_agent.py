@@ -55,13 +55,19 @@ async def test_a_configuration_that_haproxy_refuses_leaves_the_good_one(
 ) -> None:
     await gateway.publish(document)
     # No good document makes a bad configuration; more threads than HAProxy can have do.
-    gateway.haproxy.ground = dataclasses.replace(gateway.haproxy.ground, threads=100_000)
+    ground = gateway.haproxy.ground
+    gateway.haproxy.ground = dataclasses.replace(ground, threads=100_000)
     wanted = RouteDocument(backends=(*document.backends, Backend(name="platform.other")), routes=document.routes)
     gateway.source.publish(wanted.to_json())
     await until(lambda: gateway.agent.status.error is not None)
     assert "refuses the configuration" in str(gateway.agent.status.error)
     assert gateway.agent.status.version == document.version
     assert await served(gateway)
+    # It is the good one too that a new HAProxy begins with.
+    gateway.haproxy.ground = ground
+    os.kill(gateway.haproxy.pid, signal.SIGKILL)
+    await until(lambda: gateway.agent.status.starts == 2 and gateway.agent.ready)
+    assert gateway.agent.status.version == document.version
     await gateway.publish(RouteDocument(backends=document.backends, routes=(route(SERVICE, "bbbb2222"),)))
     assert gateway.agent.status.error is None
 
