@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 REPOSITORY = Path(__file__).parents[1]
 SYSTEM = "modelyard-system"
 RELEASE = "modelyard"
+CLI = str(REPOSITORY / ".venv/bin/modelyard")
 
 Value = TypeVar("Value")
 

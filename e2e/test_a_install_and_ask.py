@@ -1,17 +1,35 @@
 """From nothing to a right answer, as the quickstart says it."""
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
-from e2e.cluster import REPOSITORY, Service, kubectl
+from e2e.cluster import CLI, REPOSITORY, Service, kubectl
 from openai import OpenAI
+from openai.types.chat import ChatCompletionMessageParam
 
-QUESTION = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
+MODEL = "default/smollm2"
+QUESTION: list[ChatCompletionMessageParam] = [
+    {"role": "user", "content": "What is the capital of France? Answer in one sentence."}
+]
 TOKENS = 24
 
 
-@pytest.fixture(scope="module")
+def ask(url: str) -> tuple[str, str]:
+    """The greedy answer of SmolLM2 as `default/smollm2` at `url`: not streamed, and streamed."""
+    completions = OpenAI(base_url=url, api_key="none", max_retries=0).chat.completions
+    whole = completions.create(model=MODEL, messages=QUESTION, max_tokens=TOKENS, temperature=0)
+    assert whole.usage is not None
+    assert 0 < whole.usage.completion_tokens <= TOKENS
+    stream = completions.create(model=MODEL, messages=QUESTION, max_tokens=TOKENS, temperature=0, stream=True)
+    pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+    assert len(pieces) > 5
+    return whole.choices[0].message.content or "", "".join(pieces)
+
+
+@pytest.fixture(scope="session")
 def greedy_answer(models_folder: Path) -> str:
     """What transformers' own greedy `generate` says."""
     import torch
@@ -34,17 +52,34 @@ def test_the_example_answers_rightly(platform: str, greedy_answer: str) -> None:
         kubectl("wait", "modelservice/smollm2", "-n", "default", "--for=condition=Ready", "--timeout=400s", timeout=420)
         status = service.status
         print(json.dumps(status["coldStart"], indent=1))
-        client = OpenAI(base_url=f"{platform}/default/smollm2/v1", api_key="none", max_retries=0)
-        ask = {"model": "default/smollm2", "messages": QUESTION, "max_tokens": TOKENS, "temperature": 0}
-        whole = client.chat.completions.create(**ask)
-        assert whole.choices[0].message.content == greedy_answer
-        assert whole.usage is not None
-        assert whole.usage.completion_tokens <= TOKENS
-        chunks = list(client.chat.completions.create(**ask, stream=True))
-        assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == greedy_answer
-        assert len(chunks) > 5
+        assert ask(f"{platform}/default/smollm2/v1") == (greedy_answer, greedy_answer)
         table = kubectl("get", "msvc", "smollm2", "-n", "default")
         assert status["activeRevision"] in table
         assert "True" in table
     finally:
         service.delete()
+
+
+@pytest.mark.timeout(300)
+def test_the_same_manifest_answers_the_same_without_kubernetes(models_folder: Path, greedy_answer: str) -> None:
+    """`modelyard run` on this machine."""
+    port = 18000
+    command = [
+        CLI, "run", "-f", str(REPOSITORY / "examples/smollm2.yaml"),
+        "--volume", f"models={models_folder}", "--port", str(port),
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as local:
+        try:
+            assert local.stdout is not None
+            lines: list[str] = []
+            for line in local.stdout:
+                lines.append(line)
+                if f"http://127.0.0.1:{port}/default/smollm2" in line:
+                    break
+            else:
+                raise AssertionError("it ended: " + "".join(lines))
+            assert ask(f"http://127.0.0.1:{port}/default/smollm2/v1") == (greedy_answer, greedy_answer)
+        finally:
+            local.send_signal(signal.SIGINT)
+            local.communicate(timeout=60)
+    assert local.returncode in (0, 130)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from e2e.cluster import REPOSITORY, apply, items, kubectl, run, until
@@ -40,7 +40,7 @@ def gpu_pool(platform: str) -> Iterator[None]:
 def test_a_worker_on_a_gpu_node(make: "Maker", gpu_pool: None) -> None:
     service = make("accelerated", accelerator={"pool": "l4", "count": 1})
 
-    def worker() -> dict[str, object] | None:
+    def worker() -> dict[str, Any] | None:
         pods = items("pods", "modelyard-system", "ray.io/node-type=worker")
         return next((p for p in pods if p["metadata"]["labels"]["ray.io/group"].startswith("l4-")), None)
 

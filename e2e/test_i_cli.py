@@ -1,17 +1,14 @@
 """The CLI against the cluster: the same words as the status, one service's lines from all its replicas."""
 
 import json
-import os
 from typing import TYPE_CHECKING
 
 import pytest
-from e2e.cluster import run
+from e2e.cluster import CLI, run
 from e2e.traffic import post
 
 if TYPE_CHECKING:
     from e2e.conftest import Maker
-
-CLI = os.environ.get("MODELYARD_CLI", ".venv/bin/modelyard")
 
 
 @pytest.mark.timeout(300)
