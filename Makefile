@@ -91,3 +91,11 @@ e2e: setup models  ## The whole system on the one-node cluster (E2E="-k name" se
 	hack/cluster images
 	MODELYARD_E2E_MODELS=$${XDG_CACHE_HOME:-$$HOME/.cache}/modelyard/models \
 	  hack/cluster exec -- $(BIN)/pytest e2e --timeout 600 $(E2E)
+
+.PHONY: demo
+demo: models  ## Serve SmolLM2 on this machine and ask it a question; KEEP=1 leaves it up, PORT=8000
+	PYTHONPATH=hack $(PYTHON) hack/demo.py
+
+.PHONY: local
+local: models  ## modelyard run on a real local Ray, through the official client
+	$(BIN)/pytest tests/local
