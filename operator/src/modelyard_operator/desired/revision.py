@@ -4,11 +4,12 @@ A revision holds the rendered worker group and the rendered Serve application, s
 another default image or an edited pool changes nothing that runs.
 """
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from modelyard_operator.api.quantity import parse_bytes
+from modelyard_operator.api.quantity import parse_bytes, parse_quantity
 from modelyard_operator.desired.names import (
     CLUSTER_LABEL,
     CLUSTER_NAMESPACE_LABEL,
@@ -188,6 +189,7 @@ def _application(resolved: Resolved, group_name: str) -> dict[str, Any]:
             uri=resolved.uri, path=resolved.model_path, task=Task(resolved.task) if resolved.task else None
         ),
         device=resolved.pool.spec.device,
+        threads=max(1, math.ceil(parse_quantity(resolved.shape.cpu))),
         memory_bytes=parse_bytes(resolved.shape.memory),
         request_timeout_s=resolved.request_timeout_s,
     )
