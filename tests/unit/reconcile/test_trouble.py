@@ -2,8 +2,9 @@
 
 from itertools import pairwise
 
+import pytest
 from tests.unit.desired.samples import cluster_manifest, pool_manifest
-from tests.unit.reconcile.world import CLUSTER, KUBERAY_CRD, SERVICE, World
+from tests.unit.reconcile.world import CLUSTER, GATEWAYS, KUBERAY_CRD, SERVICE, World
 
 from modelyard_operator.kube.client import (
     ACCELERATOR_POOL,
@@ -13,8 +14,9 @@ from modelyard_operator.kube.client import (
     NAMESPACE,
     RAY_CLUSTER,
     SERVING_CLUSTER,
+    Manifest,
 )
-from modelyard_operator.kube.errors import Unavailable
+from modelyard_operator.kube.errors import Conflict, Unavailable
 from modelyard_operator.reconcile.result import Key
 from modelyard_serving.contract import FailureReason, failure_text
 
@@ -331,7 +333,7 @@ async def test_what_ray_scaled_is_not_scaled_back(world: World) -> None:
     scaled = {"replicas": 4, "scaleStrategy": {"workersToDelete": ["w-1"]}}
     group |= scaled
     world.kube.put(ray)
-    world.gateways_obey = False
+    world.deaf = {*GATEWAYS}
     world.apply_service(resources={"memory": "4Gi"})
     await turns(world, 12)
     (ray,) = world.kube.all(RAY_CLUSTER)
@@ -367,3 +369,101 @@ async def test_a_pool_tells_its_nodes_and_services(world: World) -> None:
 def _only(world: World) -> str:
     (ray,) = world.kube.all(RAY_CLUSTER)
     return str(ray["metadata"]["name"])
+
+
+async def test_a_write_never_undoes_what_ray_scaled_in_between(world: World) -> None:
+    world.apply_service()
+    await world.settle()
+    world.apply_service(resources={"memory": "4Gi"})
+    await world.reconcile(MODEL_SERVICE, SERVICE, world.service_loop.reconcile)
+    (ray,) = world.kube.all(RAY_CLUSTER)
+    ray["spec"]["workerGroupSpecs"][0]["replicas"] = 5
+    world.kube.after_list = lambda kind: world.kube.put(ray) if kind == RAY_CLUSTER else None
+    with pytest.raises(Conflict):
+        await world.reconcile(SERVING_CLUSTER, CLUSTER, world.cluster_loop.reconcile)
+    assert _groups(world)[0]["replicas"] == 5
+    world.kube.after_list = lambda kind: None
+    await world.settle()
+    assert world.conditions()["Ready"] == ("True", "Serving")
+
+
+async def test_a_ray_cluster_of_a_revision_that_cannot_be_read_stays(world: World) -> None:
+    world.apply_service()
+    await world.settle()
+    before = _only(world)
+    (mine,) = world.kube.all(CONTROLLER_REVISION)
+    world.kube.put({**mine, "data": {**mine["data"], "schema": 2}})
+    shared = world.kube.find(SERVING_CLUSTER, "shared", namespace="models")
+    assert shared is not None
+    world.kube.put({**shared, "spec": {**shared["spec"], "head": {"memory": "8Gi"}}})
+    await turns(world, 12)
+    assert before in [m["metadata"]["name"] for m in world.kube.all(RAY_CLUSTER)]
+
+
+async def test_a_group_at_zero_of_a_revision_that_cannot_be_read_stays(world: World) -> None:
+    world.apply_service(autoscaling={"minReplicas": 0, "maxReplicas": 2})
+    await world.settle()
+    (application,) = world.applications
+    world.serve.replicas[application] = 0
+    await world.settle()
+    (mine,) = world.kube.all(CONTROLLER_REVISION)
+    groups = _groups(world)
+    world.kube.put({**mine, "data": {**mine["data"], "schema": 2}})
+    world.kube.remove(MODEL_SERVICE, "smollm2", namespace="team-a")
+    world.kube.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "unrelated"}})
+    await world.reconcile(SERVING_CLUSTER, CLUSTER, world.cluster_loop.reconcile)
+    assert _groups(world) == groups
+
+
+async def test_an_application_stays_while_the_record_of_its_revision_does(world: World) -> None:
+    """The garbage collector has not come yet to what a deleted service of the same name left."""
+    world.apply_service()
+    await world.settle()
+    (old,) = world.applications
+    service = world.kube.find(MODEL_SERVICE, "smollm2", namespace="team-a")
+    assert service is not None
+    world.kube.remove(MODEL_SERVICE, "smollm2", namespace="team-a")
+    world.kube.put({**service, "metadata": {**service["metadata"], "uid": "another"}, "status": {}})
+    world.app.routed[SERVICE] = ""
+    await world.reconcile(SERVING_CLUSTER, CLUSTER, world.cluster_loop.reconcile)
+    assert world.applications[old] == "RUNNING"
+    world.kube.collect_garbage()
+    await world.reconcile(SERVING_CLUSTER, CLUSTER, world.cluster_loop.reconcile)
+    assert world.applications[old] == "DELETING"
+
+
+async def test_what_is_going_away_is_not_asked_for_until_it_is_gone(world: World) -> None:
+    world.apply_service()
+    await world.settle()
+    (application,) = world.applications
+    world.serve.slow.add(application)
+    world.apply_service(suspend=True)
+    await turns(world, 8)
+    assert world.applications == {application: "DELETING"}
+    puts = len(world.serve.puts)
+    world.apply_service()
+    await turns(world, 5)
+    assert all(application not in put for put in world.serve.puts[puts:])
+    world.serve.slow.clear()
+    await world.settle()
+    assert world.conditions()["Ready"] == ("True", "Serving")
+
+
+async def test_events_tell_of_transitions_only(world: World) -> None:
+    world.apply_service()
+    await world.settle()
+    reasons = [reason for _, reason, _ in world.published]
+    assert "Serving" in reasons
+    assert not any(warning for warning, _, _ in world.published)
+    told = len(world.published)
+    await turns(world, 5)
+    assert len(world.published) == told
+    world.broken = {BAD: NOT_FOUND}
+    world.apply_service(BAD)
+    await turns(world, 12)
+    assert (True, "ModelNotFound") in [(warning, reason) for warning, reason, _ in world.published[told:]]
+
+
+def _groups(world: World) -> list[Manifest]:
+    (ray,) = world.kube.all(RAY_CLUSTER)
+    return list(ray["spec"]["workerGroupSpecs"])

@@ -5,7 +5,7 @@ Nothing moves by itself: `turn` lets every loop look once and then the world mak
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from tests.unit.fakes.kube import FakeKube
 
 from modelyard_gateway.routes import CONFIG_MAP as ROUTES_NAME
 from modelyard_gateway.routes import CONFIG_MAP_KEY, RouteDocument
+from modelyard_operator.desired.routes import routed_revisions
 from modelyard_operator.kube.client import (
     ACCELERATOR_POOL,
     CONFIG_MAP,
@@ -37,6 +38,7 @@ from modelyard_operator.reconcile.routes import ROUTES, RoutePublisher
 from modelyard_operator.reconcile.serving_cluster import ServingClusterLoop
 from modelyard_operator.settings import Settings
 
+GATEWAYS = ("10.9.0.1", "10.9.0.2")
 CALM = 4
 """Seconds after which a world in which nothing happens is taken to be at rest; longer than any grace period."""
 SERVICE, CLUSTER = Key("team-a", "smollm2"), Key("models", "shared")
@@ -80,6 +82,13 @@ class DyingKube(FakeKube):
     def __init__(self) -> None:
         super().__init__()
         self.dies_after: int | None = None
+        self.after_list: Callable[[Kind], object] = lambda kind: None
+        """What somebody does right after the operator has listed objects of a kind."""
+
+    async def list(self, kind: Kind, *, namespace: str | None = None, labels: str | None = None) -> Sequence[Manifest]:
+        found = await super().list(kind, namespace=namespace, labels=labels)
+        self.after_list(kind)
+        return found
 
     async def apply(self, manifest: Manifest) -> Manifest:
         before = len(self.writes)
@@ -192,7 +201,8 @@ class World:
         self.proofs: list[tuple[str, str]] = []
         self.published: list[tuple[bool, str, str]] = []
         self.gateways: dict[str, str | None] = {}
-        self.gateways_obey = True
+        self.deaf: set[str] = set()
+        """Gateways that hear of no new routes."""
         self.kuberay_works = True
         self.idle_workers: list[str] = []
         """Workers without a replica: Ray Serve does not listen on them."""
@@ -205,7 +215,7 @@ class World:
             pool_manifest(),
         ):
             self.kube.put(manifest)
-        for address in ("10.9.0.1", "10.9.0.2"):
+        for address in GATEWAYS:
             self.kube.put(_pod(f"gateway-{address[-1]}", "modelyard", GATEWAY_LABELS, address))
             self.gateways[address] = None
 
@@ -243,6 +253,9 @@ class World:
         return Proof(ok=True, message="", seconds=0.5, ledger={"imports": 1.0, "load": 2.0, "warmup": 0.5})
 
     async def applied_version(self, address: str) -> str | None:
+        published = routed_revisions(self.document)
+        for service, revision in self.app.routed.items():
+            assert published[service] == revision, "what gateways may leave any moment is taken for certain"
         return self.gateways[address]
 
     def publish(self, regarding: Manifest, *, warning: bool, reason: str, message: str) -> None:
@@ -304,9 +317,9 @@ class World:
             serve.broken = self.broken
             serve.step()
         routes = self.kube.find(CONFIG_MAP, ROUTES_NAME, namespace="modelyard")
-        if routes is not None and self.gateways_obey:
+        if routes is not None:
             version = RouteDocument.from_json(routes["data"][CONFIG_MAP_KEY]).version
-            self.gateways = dict.fromkeys(self.gateways, version)
+            self.gateways |= dict.fromkeys(self.gateways.keys() - self.deaf, version)
 
     def _kuberay(self) -> None:
         standing = self.kube.all(RAY_CLUSTER)
