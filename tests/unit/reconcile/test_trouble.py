@@ -17,6 +17,7 @@ from modelyard_operator.kube.client import (
     Manifest,
 )
 from modelyard_operator.kube.errors import Conflict, Unavailable
+from modelyard_operator.reconcile.app import Routed
 from modelyard_operator.reconcile.result import Key
 from modelyard_serving.contract import FailureReason, failure_text
 
@@ -424,7 +425,7 @@ async def test_an_application_stays_while_the_record_of_its_revision_does(world:
     assert service is not None
     world.kube.remove(MODEL_SERVICE, "smollm2", namespace="team-a")
     world.kube.put({**service, "metadata": {**service["metadata"], "uid": "another"}, "status": {}})
-    world.app.routed[SERVICE] = ""
+    world.app.routed[SERVICE] = Routed("", world.now)
     await world.reconcile(SERVING_CLUSTER, CLUSTER, world.cluster_loop.reconcile)
     assert world.applications[old] == "RUNNING"
     world.kube.collect_garbage()

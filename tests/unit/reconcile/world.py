@@ -39,7 +39,7 @@ from modelyard_operator.reconcile.serving_cluster import ServingClusterLoop
 from modelyard_operator.settings import Settings
 
 GATEWAYS = ("10.9.0.1", "10.9.0.2")
-CALM = 4
+CALM = 8
 """Seconds after which a world in which nothing happens is taken to be at rest; longer than any grace period."""
 SERVICE, CLUSTER = Key("team-a", "smollm2"), Key("models", "shared")
 GATEWAY_LABELS = {"app.kubernetes.io/name": "modelyard", "app.kubernetes.io/component": "gateway"}
@@ -254,8 +254,8 @@ class World:
 
     async def applied_version(self, address: str) -> str | None:
         published = routed_revisions(self.document)
-        for service, revision in self.app.routed.items():
-            assert published[service] == revision, "what gateways may leave any moment is taken for certain"
+        for service, routed in self.app.routed.items():
+            assert published[service] == routed.revision, "what gateways may leave any moment is taken for certain"
         return self.gateways[address]
 
     def publish(self, regarding: Manifest, *, warning: bool, reason: str, message: str) -> None:

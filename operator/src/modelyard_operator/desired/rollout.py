@@ -26,6 +26,8 @@ class Situation:
     """None: not seen yet."""
     routed: str | None
     """The revision that every gateway leads to; empty: they refuse; None: not known."""
+    settled: bool = True
+    """Whether requests that were sent the old way before `routed` became true have arrived."""
     proven: Collection[str] = ()
     """Revisions that have answered a real inference."""
     retry_due: bool = False
@@ -84,7 +86,7 @@ def next_steps(now: Situation) -> Steps:
 
 def _stop(now: Situation, active: Revision | None) -> dict[str, Revision]:
     """Take everything down once the gateways refuse; the revision that served last is remembered."""
-    refused = now.routed == ""
+    refused = now.routed == "" and now.settled
     served = [r for r in now.revisions if r.proved and r.phase is not Phase.RETIRED]
     remembered = active or max(served, key=lambda r: r.number, default=None)
     changes = {}
@@ -134,8 +136,8 @@ def _standing(wanted: Resolved, revisions: Iterable[Revision]) -> Revision | Non
 
 
 def _is_left(now: Situation, revision: Revision) -> bool:
-    """Whether every gateway is known to lead elsewhere."""
-    return now.routed is not None and now.routed != revision.name
+    """Whether every gateway is known to lead elsewhere, and nothing is on its way any more."""
+    return now.settled and now.routed is not None and now.routed != revision.name
 
 
 def _candidate(revisions: Iterable[Revision]) -> Revision | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from modelyard_operator.api.conditions import Condition
@@ -24,6 +24,19 @@ class Recorder(Protocol):
         """An Event about the object `regarding`."""
 
 
+SETTLE = timedelta(seconds=5)
+"""A gateway that has switched may still be connecting for a request that it took before: up to 2 s, tried twice."""
+
+
+@dataclass(frozen=True)
+class Routed:
+    """Where all gateways lead a service's requests."""
+
+    revision: str
+    """Empty where they refuse."""
+    since: datetime
+
+
 @dataclass
 class App:
     """The operator's shared state. What is remembered here may be lost at any moment: it is only seen anew."""
@@ -39,8 +52,18 @@ class App:
 
     views: dict[Key, ClusterView] = field(default_factory=dict)
     """ServingClusters as their loops last saw them."""
-    routed: dict[Key, str] = field(default_factory=dict)
-    """Per service the revision that every gateway leads to; empty where they refuse; absent while they change."""
+    routed: dict[Key, Routed] = field(default_factory=dict)
+    """Where every gateway leads a service's requests; absent while they change."""
+
+    def leads_to(self, service: Key) -> str | None:
+        """The revision that every gateway leads to; empty where they refuse, None while that is not known."""
+        routed = self.routed.get(service)
+        return routed.revision if routed else None
+
+    def has_settled(self, service: Key) -> bool:
+        """Whether what gateways sent the old way before they switched has arrived by now."""
+        routed = self.routed.get(service)
+        return routed is not None and self.clock() - routed.since >= SETTLE
 
     @property
     def platform(self) -> Platform:

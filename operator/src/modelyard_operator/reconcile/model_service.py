@@ -151,7 +151,8 @@ class ModelServiceLoop:
                 stopped=is_stopped(look.service.spec),
                 revisions=look.revisions,
                 view=look.view,
-                routed=self._app.routed.get(key),
+                routed=self._app.leads_to(key),
+                settled=self._app.has_settled(key),
                 proven=memory.proven,
                 retry_due=_retry_due(memory, now),
             )
@@ -159,7 +160,7 @@ class ModelServiceLoop:
         await self._take(key, look, steps, memory)
         revisions = tuple(r for r in steps.revisions if r not in steps.forget)
         await self._tell(key, look, revisions, memory)
-        return self._next(steps, memory, now)
+        return self._next(key, steps, memory, now)
 
     async def _take(self, key: Key, look: _Look, steps: Steps, memory: _Memory) -> None:
         for revision in steps.changes:
@@ -214,7 +215,7 @@ class ModelServiceLoop:
             resolution=look.resolution,
             revisions=revisions,
             view=look.view,
-            routed=self._app.routed.get(key),
+            routed=self._app.leads_to(key),
             url=self._app.settings.gateway_url.rstrip("/") + public_path(key.namespace, key.name),
             proof_failure=memory.proof_failure,
             cold_start=ledger,
@@ -259,7 +260,7 @@ class ModelServiceLoop:
         """
         self._app.wakeups.wake(*ROUTES)
         since = datetime.fromisoformat(service.metadata.deletion_timestamp or "")
-        refused = self._app.routed.get(key) == ""
+        refused = self._app.leads_to(key) == "" and self._app.has_settled(key)
         if refused or self._app.clock() - since > _FORGET_ROUTES_AFTER:
             self._forget(key)
             return Result(done=True)
@@ -270,7 +271,7 @@ class ModelServiceLoop:
         self._app.wakeups.wake(*ROUTES)
         self._app.wakeups.wake_all(SERVING_CLUSTER)
 
-    def _next(self, steps: Steps, memory: _Memory, now: datetime) -> Result:
+    def _next(self, key: Key, steps: Steps, memory: _Memory, now: datetime) -> Result:
         if steps.changes or steps.forget:
             return Result(requeue_after_s=0.2)
         if steps.prove is not None:
@@ -279,7 +280,7 @@ class ModelServiceLoop:
             due = memory.failed_at + timedelta(seconds=_retry_delay(memory.failures)) - now
             return Result(requeue_after_s=max(0.5, due.total_seconds()))
         moving = any(r.phase is not Phase.ACTIVE for r in steps.revisions) or not steps.revisions
-        return Result(requeue_after_s=5.0 if moving else None)
+        return Result(requeue_after_s=5.0 if moving or not self._app.has_settled(key) else None)
 
 
 def _retry_delay(failures: int) -> float:

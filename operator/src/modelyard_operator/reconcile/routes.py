@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Iterable
-from datetime import datetime, timedelta
 
 from modelyard_gateway.routes import CONFIG_MAP, CONFIG_MAP_KEY, RouteDocument
 from modelyard_operator.api.model_service import ModelService
@@ -13,7 +12,7 @@ from modelyard_operator.desired.scaling import is_stopped
 from modelyard_operator.kube.client import CONFIG_MAP as CONFIG_MAP_KIND
 from modelyard_operator.kube.client import MODEL_SERVICE, POD, Kind, Manifest
 from modelyard_operator.observed.pods import parse_pods
-from modelyard_operator.reconcile.app import App
+from modelyard_operator.reconcile.app import App, Routed
 from modelyard_operator.reconcile.reading import InvalidSpec, Revisions, parse, revisions_of
 from modelyard_operator.reconcile.result import Key, Result
 
@@ -22,8 +21,8 @@ log = logging.getLogger(__name__)
 ROUTES = (Kind("modelyard.dev/v1alpha1", "Routes", "routes"), Key("", "routes"))
 """The wake-up of the publisher, which has no object of its own."""
 
-_SETTLE = timedelta(seconds=1)
-"""Requests that a gateway sent on by the old map right before it acknowledged have arrived after this."""
+_REMEMBERED = 64
+"""Documents that a gateway may lag behind and still be understood."""
 _POLL_S, _REST_S = 0.5, 10.0
 
 
@@ -32,18 +31,24 @@ class RoutePublisher:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._acknowledged: tuple[str, datetime] | None = None
-        """Version that all gateways have, and since when we know."""
+        self._published: dict[str, dict[Key, str]] = {}
+        """The latest documents by version, as far as acknowledgements depend on them, oldest first."""
 
     async def reconcile(self, key: Key) -> Result:
         """Write the document if it changed, then ask the gateways."""
         document = await self._document()
-        # Before a gateway can learn of another route, nobody may rely on the present one any more.
-        self._learn(document, in_effect=False)
+        wanted = {Key(*service): revision for service, revision in routed_revisions(document).items()}
+        # Gateways may leave the old way as soon as the new one is published: from here on it is not certain any more.
+        self._learn({key: at.revision for key, at in self._app.routed.items() if wanted.get(key) == at.revision})
         await self._publish(document)
-        in_effect = await self._in_effect(document.version)
-        self._learn(document, in_effect=in_effect)
-        return Result(requeue_after_s=_REST_S if in_effect else _POLL_S)
+        self._published.pop(document.version, None)
+        self._published[document.version] = wanted
+        for version in list(self._published)[:-_REMEMBERED]:
+            del self._published[version]
+        applied = await self._applied()
+        self._learn(_agreed(wanted, applied))
+        everywhere = all(routes == wanted for routes in applied)
+        return Result(requeue_after_s=_REST_S if everywhere else _POLL_S)
 
     async def _document(self) -> RouteDocument:
         kube = self._app.kube
@@ -71,29 +76,33 @@ class RoutePublisher:
             document.version, len(document.routes), len(document.refusals),
         )  # fmt: skip
 
-    async def _in_effect(self, version: str) -> bool:
-        """Whether every gateway that takes requests has had `version` for long enough."""
+    async def _applied(self) -> list[dict[Key, str] | None]:
+        """What each gateway that takes requests leads to; None for one that does not say, or says what we forgot."""
         app = self._app
         pods = await app.kube.list(POD, namespace=app.settings.namespace, labels=app.settings.gateway_labels)
         addresses = [pod.address for pod in parse_pods(pods) if pod.ready and pod.address]
-        answers = await asyncio.gather(*(app.gateways.applied_version(address) for address in addresses))
-        if any(answer != version for answer in answers):
-            self._acknowledged = None
-            return False
-        if self._acknowledged is None or self._acknowledged[0] != version:
-            self._acknowledged = version, app.clock()
-        return app.clock() - self._acknowledged[1] >= _SETTLE
+        versions = await asyncio.gather(*(app.gateways.applied_version(address) for address in addresses))
+        return [self._published.get(version or "") for version in versions]
 
-    def _learn(self, document: RouteDocument, *, in_effect: bool) -> None:
-        wanted = {Key(*service): revision for service, revision in routed_revisions(document).items()}
-        before = self._app.routed
-        if in_effect:
-            self._app.routed = wanted
-        else:
-            self._app.routed = {key: rev for key, rev in before.items() if wanted.get(key) == rev}
-        for key in before.keys() | self._app.routed.keys():
-            if before.get(key) != self._app.routed.get(key):
+    def _learn(self, agreed: dict[Key, str]) -> None:
+        """Note where all gateways lead each service and since when; wake the services where that is new."""
+        now, before = self._app.clock(), self._app.routed
+        after = {
+            key: before[key] if key in before and before[key].revision == revision else Routed(revision, now)
+            for key, revision in agreed.items()
+        }
+        self._app.routed = after
+        for key in before.keys() | after.keys():
+            if before.get(key) != after.get(key):
                 self._app.wakeups.wake(MODEL_SERVICE, key)
+
+
+def _agreed(wanted: dict[Key, str], applied: list[dict[Key, str] | None]) -> dict[Key, str]:
+    """What is wanted of a service and every gateway does, whatever else differs; nothing while one is silent."""
+    if None in applied:
+        return {}
+    known = [routes for routes in applied if routes is not None]
+    return {key: rev for key, rev in wanted.items() if all(routes.get(key) == rev for routes in known)}
 
 
 def _routed(service: Manifest, revisions: Revisions) -> RoutedService:

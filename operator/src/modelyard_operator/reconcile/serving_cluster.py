@@ -268,7 +268,7 @@ class ServingClusterLoop:
         record = revision_object_name(name, revision)
         if await kube.get(CONTROLLER_REVISION, record, namespace=namespace) is not None:
             return False
-        return self._app.routed.get(own, revision) != revision
+        return self._app.leads_to(own) not in (None, revision)
 
     async def _token(self, namespace: str, name: str) -> str | None:
         secret = await self._app.kube.get(SECRET, name, namespace=namespace)
