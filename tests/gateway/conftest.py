@@ -1,10 +1,10 @@
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.gateway.world import Gateway, RayNode, running_gateway
+from tests.gateway.world import Gateway, RayNode, StartNode, running_gateway
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ async def gateway(state_dir: Path) -> AsyncIterator[Gateway]:
 
 
 @pytest.fixture
-async def node() -> AsyncIterator[Callable[[str], Awaitable[RayNode]]]:
+async def node() -> AsyncIterator[StartNode]:
     started: list[RayNode] = []
 
     async def start(name: str) -> RayNode:

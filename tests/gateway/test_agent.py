@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from tests.gateway.world import Gateway, backend, route, running_gateway, until
+from tests.gateway.world import Gateway, StartNode, backend, route, running_gateway, until
 
 from modelyard_gateway.routes import Backend, RouteDocument
 from modelyard_gateway.server import application
@@ -20,7 +20,7 @@ async def served(gateway: Gateway) -> bool:
 
 
 @pytest.fixture
-async def document(node) -> RouteDocument:
+async def document(node: StartNode) -> RouteDocument:
     return RouteDocument(backends=(backend([await node("worker")]),), routes=(route(SERVICE),))
 
 

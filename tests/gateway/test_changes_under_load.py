@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+from typing import Any
 
 import aiohttp
-from tests.gateway.world import Gateway, RayNode, backend, refusal, route, until
+from tests.gateway.world import Gateway, RayNode, StartNode, backend, refusal, route, until
 
 from modelyard_gateway.routes import RouteDocument
 
@@ -62,7 +63,7 @@ class Load:
                 self.answers += 1
 
 
-async def test_switches_of_revision_lose_nothing(gateway: Gateway, node) -> None:
+async def test_switches_of_revision_lose_nothing(gateway: Gateway, node: StartNode) -> None:
     workers = [await node("one"), await node("two"), await node("three")]
 
     def document(number: int) -> RouteDocument:
@@ -78,7 +79,7 @@ async def test_switches_of_revision_lose_nothing(gateway: Gateway, node) -> None
     assert gateway.agent.status.reloads == 0
 
 
-async def test_reloads_lose_nothing_and_no_kept_connection_stays_behind(gateway: Gateway, node) -> None:
+async def test_reloads_lose_nothing_and_no_kept_connection_stays_behind(gateway: Gateway, node: StartNode) -> None:
     worker = await node("worker")
 
     def document(number: int) -> RouteDocument:
@@ -96,12 +97,14 @@ async def test_reloads_lose_nothing_and_no_kept_connection_stays_behind(gateway:
     assert gateway.agent.status.reloads == 5
 
 
-async def test_a_request_on_a_connection_to_a_replaced_worker_goes_where_it_belongs_now(gateway: Gateway, node) -> None:
+async def test_a_request_on_a_connection_to_a_replaced_worker_goes_where_it_belongs_now(
+    gateway: Gateway, node: StartNode
+) -> None:
     old, new = await node("old"), await node("new")
     await gateway.publish(RouteDocument(backends=(backend([old]),), routes=(route(SERVICE, "aaaa1111"),)))
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.haproxy.ground.listen_port)
 
-    async def ask() -> tuple[str, dict[str, object]]:
+    async def ask() -> tuple[str, dict[str, Any]]:
         writer.write(f"GET {SERVICE}/v1/x HTTP/1.1\r\nHost: gateway\r\n\r\n".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = int(head.partition("content-length: ")[2].split()[0])
@@ -120,7 +123,9 @@ async def test_a_request_on_a_connection_to_a_replaced_worker_goes_where_it_belo
     assert "connection: close" in head
 
 
-async def test_a_stream_outlives_reloads_switches_and_the_removal_of_its_server(gateway: Gateway, node) -> None:
+async def test_a_stream_outlives_reloads_switches_and_the_removal_of_its_server(
+    gateway: Gateway, node: StartNode
+) -> None:
     streaming, other = await node("streaming"), await node("other")
 
     def document(workers: list[RayNode], number: int, clusters: int) -> RouteDocument:
@@ -144,7 +149,7 @@ async def test_a_stream_outlives_reloads_switches_and_the_removal_of_its_server(
     assert events == [f"data: {number}" for number in range(len(events) - 1)] + ["data: [DONE]"]
 
 
-async def test_events_of_a_stream_come_as_they_are_made(gateway: Gateway, node) -> None:
+async def test_events_of_a_stream_come_as_they_are_made(gateway: Gateway, node: StartNode) -> None:
     worker = await node("worker")
     await gateway.publish(RouteDocument(backends=(backend([worker]),), routes=(route(SERVICE),)))
     async with gateway.session.get(f"{gateway.url}{SERVICE}/stream") as response:
@@ -154,7 +159,7 @@ async def test_events_of_a_stream_come_as_they_are_made(gateway: Gateway, node) 
             await response.content.readline()
 
 
-async def test_a_service_is_refused_then_served_then_refused(gateway: Gateway, node) -> None:
+async def test_a_service_is_refused_then_served_then_refused(gateway: Gateway, node: StartNode) -> None:
     worker = await node("worker")
     refused = RouteDocument(backends=(backend([worker]),), refusals=(refusal(SERVICE, "Starting", "no replica yet"),))
     served = RouteDocument(backends=(backend([worker]),), routes=(route(SERVICE),))
@@ -167,7 +172,7 @@ async def test_a_service_is_refused_then_served_then_refused(gateway: Gateway, n
     assert seen == [(503, "Starting"), (200, "worker"), (503, "Suspended"), (200, "worker"), (404, "service_not_found")]
 
 
-async def test_a_thousand_routes(gateway: Gateway, node) -> None:
+async def test_a_thousand_routes(gateway: Gateway, node: StartNode) -> None:
     worker = await node("worker")
 
     def document(number: int) -> RouteDocument:

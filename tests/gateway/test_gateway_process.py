@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.gateway.world import backend, free_port, route, until
+from tests.gateway.world import StartNode, backend, free_port, route, until
 
 from modelyard_gateway.routes import RouteDocument
 
@@ -57,7 +57,7 @@ async def container(state_dir: Path) -> AsyncIterator[Container]:
     await process.communicate()
 
 
-async def test_sigterm_lets_a_stream_end_and_the_log_tells_of_it(container: Container, node) -> None:
+async def test_sigterm_lets_a_stream_end_and_the_log_tells_of_it(container: Container, node: StartNode) -> None:
     worker = await node("worker")
     document = RouteDocument(backends=(backend([worker]),), routes=(route(SERVICE),))
     container.routes_file.write_text(document.to_json())
@@ -79,7 +79,7 @@ async def test_sigterm_lets_a_stream_end_and_the_log_tells_of_it(container: Cont
     assert entry["total_ms"] >= entry["response_ms"] >= 0
 
 
-async def test_a_kept_connection_is_routed_rightly_to_the_end(container: Container, node) -> None:
+async def test_a_kept_connection_is_routed_rightly_to_the_end(container: Container, node: StartNode) -> None:
     worker, another = await node("worker"), await node("another")
     before = RouteDocument(backends=(backend([worker]),), routes=(route(SERVICE, "aaaa1111"),))
     # Servers cannot be changed any more by then, and need not be.

@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from tests.gateway.world import Gateway, backend, refusal, route
+from tests.gateway.world import Gateway, StartNode, backend, refusal, route
 
 from modelyard_gateway.routes import RouteDocument
 
 
 @pytest.fixture
-async def routed(gateway: Gateway, node) -> Gateway:
+async def routed(gateway: Gateway, node: StartNode) -> Gateway:
     """team-a/smollm2 and team-b/other are served, team-a/off is refused."""
     worker = await node("worker")
     document = RouteDocument(
@@ -162,7 +162,7 @@ async def test_a_very_long_unknown_path_is_answered_too(routed: Gateway) -> None
         "/team-a/off/../smollm2/v1",
     ],
 )
-async def test_no_path_leads_anywhere_else(routed: Gateway, node, target: str) -> None:
+async def test_no_path_leads_anywhere_else(routed: Gateway, target: str) -> None:
     status, text = await routed.raw(target)
     assert status in {400, 404}, text
     assert json.loads(text)["error"]["type"] == "invalid_request_error"

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.gateway.world import Gateway, RayNode, backend, route, until
+from tests.gateway.world import Gateway, RayNode, StartNode, backend, route, until
 
 from modelyard_gateway.routes import RouteDocument
 
@@ -21,7 +21,7 @@ def document(*workers: RayNode, head: RayNode | None = None) -> RouteDocument:
     return RouteDocument(backends=(backend(workers, head=head),), routes=ROUTES)
 
 
-async def test_workers_come_and_go_without_a_reload(gateway: Gateway, node) -> None:
+async def test_workers_come_and_go_without_a_reload(gateway: Gateway, node: StartNode) -> None:
     one, two, three = await node("one"), await node("two"), await node("three")
     await gateway.publish(document(one))
     assert await answering(gateway) == {"one"}
@@ -32,7 +32,7 @@ async def test_workers_come_and_go_without_a_reload(gateway: Gateway, node) -> N
     assert gateway.agent.status.reloads == 0
 
 
-async def test_more_workers_than_slots_take_one_reload(gateway: Gateway, node) -> None:
+async def test_more_workers_than_slots_take_one_reload(gateway: Gateway, node: StartNode) -> None:
     workers = [await node(f"worker-{number}") for number in range(9)]
     await gateway.publish(document(*workers[:8]))
     assert gateway.agent.status.reloads == 0
@@ -43,7 +43,7 @@ async def test_more_workers_than_slots_take_one_reload(gateway: Gateway, node) -
     assert gateway.agent.status.reloads == 1
 
 
-async def test_the_head_answers_only_where_no_worker_can(gateway: Gateway, node) -> None:
+async def test_the_head_answers_only_where_no_worker_can(gateway: Gateway, node: StartNode) -> None:
     worker, head = await node("worker"), await node("head")
     await gateway.publish(document(worker, head=head))
     assert await answering(gateway) == {"worker"}
@@ -53,7 +53,7 @@ async def test_the_head_answers_only_where_no_worker_can(gateway: Gateway, node)
     assert await answering(gateway) == {"worker"}
 
 
-async def test_a_worker_that_died_costs_no_request(gateway: Gateway, node) -> None:
+async def test_a_worker_that_died_costs_no_request(gateway: Gateway, node: StartNode) -> None:
     one, two, head = await node("one"), await node("two"), await node("head")
     await gateway.publish(document(one, two, head=head))
     await one.stop()
@@ -64,7 +64,7 @@ async def test_a_worker_that_died_costs_no_request(gateway: Gateway, node) -> No
     await until(lambda: _is_asked(gateway, two))
 
 
-async def test_a_worker_that_says_it_cannot_serve_is_left_out(gateway: Gateway, node) -> None:
+async def test_a_worker_that_says_it_cannot_serve_is_left_out(gateway: Gateway, node: StartNode) -> None:
     worker, head = await node("worker"), await node("head")
     await gateway.publish(document(worker, head=head))
     worker.healthy = False
@@ -73,7 +73,7 @@ async def test_a_worker_that_says_it_cannot_serve_is_left_out(gateway: Gateway, 
     await until(lambda: _is_asked(gateway, worker))
 
 
-async def test_without_any_server_the_gateway_says_so(gateway: Gateway, node) -> None:
+async def test_without_any_server_the_gateway_says_so(gateway: Gateway, node: StartNode) -> None:
     worker = await node("worker")
     await gateway.publish(document(worker))
     await worker.stop()
@@ -84,7 +84,7 @@ async def test_without_any_server_the_gateway_says_so(gateway: Gateway, node) ->
         assert int(headers["retry-after"]) > 0
 
 
-async def test_a_request_that_was_sent_is_not_sent_again(gateway: Gateway, node) -> None:
+async def test_a_request_that_was_sent_is_not_sent_again(gateway: Gateway, node: StartNode) -> None:
     one, two = await node("one"), await node("two")
     await gateway.publish(document(one, two))
     asked = asyncio.create_task(gateway.request("POST", f"{SERVICE}/held", data=b"x"))
@@ -96,7 +96,7 @@ async def test_a_request_that_was_sent_is_not_sent_again(gateway: Gateway, node)
     assert one.seen.total() + two.seen.total() == 1
 
 
-async def test_each_service_has_its_own_timeout(gateway: Gateway, node) -> None:
+async def test_each_service_has_its_own_timeout(gateway: Gateway, node: StartNode) -> None:
     worker = await node("worker")
     quick, patient = route("/team-a/quick", timeout_s=1), route("/team-a/patient", timeout_s=30)
     await gateway.publish(RouteDocument(backends=(backend([worker]),), routes=(quick, patient)))
@@ -107,7 +107,7 @@ async def test_each_service_has_its_own_timeout(gateway: Gateway, node) -> None:
     assert (await waiting)[0] == 200
 
 
-async def test_a_client_that_gives_up_frees_the_replica(gateway: Gateway, node) -> None:
+async def test_a_client_that_gives_up_frees_the_replica(gateway: Gateway, node: StartNode) -> None:
     worker = await node("worker")
     await gateway.publish(document(worker))
     for path in ("held", "stream"):

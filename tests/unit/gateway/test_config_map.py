@@ -67,7 +67,9 @@ async def documents(server: ApiServer) -> AsyncIterator[AsyncIterator[str]]:
     await runner.cleanup()
 
 
-async def test_what_is_there_comes_first_and_then_what_changes(server: ApiServer, documents) -> None:
+async def test_what_is_there_comes_first_and_then_what_changes(
+    server: ApiServer, documents: AsyncIterator[str]
+) -> None:
     server.lists.put_nowait((200, "one"))
     assert await anext(documents) == "one"
     server.event("MODIFIED", "two", "101")
@@ -76,7 +78,7 @@ async def test_what_is_there_comes_first_and_then_what_changes(server: ApiServer
     assert server.queries[1]["resourceVersion"] == "100"
 
 
-async def test_a_watch_that_ends_is_continued_where_it_was(server: ApiServer, documents) -> None:
+async def test_a_watch_that_ends_is_continued_where_it_was(server: ApiServer, documents: AsyncIterator[str]) -> None:
     server.lists.put_nowait((200, None))
     server.event("ADDED", "one", "101")
     server.event("BOOKMARK", "", "107")
@@ -95,7 +97,9 @@ async def test_a_watch_that_ends_is_continued_where_it_was(server: ApiServer, do
         b"<html>bad gateway</html>\n",
     ],
 )
-async def test_a_broken_watch_is_begun_again_with_a_list(server: ApiServer, documents, broken: bytes) -> None:
+async def test_a_broken_watch_is_begun_again_with_a_list(
+    server: ApiServer, documents: AsyncIterator[str], broken: bytes
+) -> None:
     server.lists.put_nowait((200, "one"))
     server.lines.put_nowait(broken)
     server.lines.put_nowait(None)
@@ -103,13 +107,13 @@ async def test_a_broken_watch_is_begun_again_with_a_list(server: ApiServer, docu
     assert [await anext(documents), await anext(documents)] == ["one", "two"]
 
 
-async def test_errors_of_the_api_server_are_waited_out(server: ApiServer, documents) -> None:
+async def test_errors_of_the_api_server_are_waited_out(server: ApiServer, documents: AsyncIterator[str]) -> None:
     for status in (500, 429, 403, 200):
         server.lists.put_nowait((status, "one"))
     assert await anext(documents) == "one"
 
 
-async def test_a_document_may_be_as_large_as_a_config_map(server: ApiServer, documents) -> None:
+async def test_a_document_may_be_as_large_as_a_config_map(server: ApiServer, documents: AsyncIterator[str]) -> None:
     server.lists.put_nowait((200, None))
     server.event("ADDED", "x" * 1_000_000, "101")
     assert len(await anext(documents)) == 1_000_000
