@@ -86,6 +86,7 @@ def test_an_old_revision_goes_only_when_every_gateway_leads_elsewhere() -> None:
     old, new = made(A, Phase.DRAINING, 1, proved=True), made(B, Phase.ACTIVE, 2)
     assert told(steps(old, new, wanted=B, routed=None)) == []
     assert told(steps(old, new, wanted=B, routed=A.revision)) == []
+    assert told(steps(old, new, wanted=B, routed=B.revision, settled=False)) == []
     assert told(steps(old, new, wanted=B, routed=B.revision)) == [(A.revision, Phase.RETIRED)]
 
 
@@ -135,6 +136,7 @@ def test_a_new_default_image_reaches_what_never_served() -> None:
 def test_stopping_waits_for_the_gateways_to_refuse() -> None:
     active, candidate = made(A, Phase.ACTIVE, 1), made(B, Phase.CANDIDATE, 2)
     assert told(steps(active, candidate, wanted=B, stopped=True, routed=A.revision)) == [(B.revision, Phase.RETIRED)]
+    assert told(steps(active, wanted=B, stopped=True, routed="", settled=False)) == []
     assert told(steps(active, wanted=B, stopped=True, routed="")) == [(A.revision, Phase.STOPPED)]
 
 

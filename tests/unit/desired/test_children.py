@@ -1,0 +1,155 @@
+"""Revisions, worker groups, RayClusters: what they say and what they keep."""
+
+import copy
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.desired.samples import GPU_POOL, PLATFORM, cluster, pool, resolved, revision, service
+
+from modelyard_operator.desired.ray_cluster import ray_cluster, ray_cluster_name, with_groups
+from modelyard_operator.desired.revision import Phase, from_manifest, new_revision, to_manifest
+from modelyard_operator.desired.worker_group import sized, worker_group
+from modelyard_serving.contract import ReplicaConfig
+
+NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?", fullmatch=True)
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_a_revision_survives_its_manifest(phase: Phase) -> None:
+    for made in (new_revision(resolved(), 7).at(phase), revision(Phase.ACTIVE).at(phase, 9)):
+        assert from_manifest(to_manifest(made, "uid")) == made
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda m: m.pop("data"), lambda m: m["data"].update(schema=2), lambda m: m["metadata"].pop("labels"),
+     lambda m: m["metadata"].pop("annotations"), lambda m: m["metadata"]["annotations"].clear(),
+     lambda m: m.update(data=None), lambda m: m.update(revision=None)],
+)  # fmt: skip
+def test_what_is_no_revision_of_ours_is_said_to_be_none(spoil: Any) -> None:
+    manifest = to_manifest(revision(), "uid")
+    spoil(manifest)
+    with pytest.raises(ValueError, match=r"schema 2|not a revision|Phase"):
+        from_manifest(manifest)
+
+
+def test_the_replica_can_read_what_the_operator_writes() -> None:
+    made = new_revision(resolved(using=pool(**GPU_POOL)), 1)
+    (deployment,) = made.data["application"]["deployments"]
+    config = ReplicaConfig.model_validate(deployment["user_config"])
+    assert (config.service, config.revision, config.device) == ("team-a/smollm2", made.name, "cuda")
+    assert config.memory_bytes == 16 * 1024**3
+    assert deployment["ray_actor_options"]["num_gpus"] == 1
+
+
+def test_a_gpu_worker_gets_its_node_its_toleration_and_its_limit() -> None:
+    group = worker_group(resolved(using=pool(**GPU_POOL)))
+    spec = group["template"]["spec"]
+    assert spec["nodeSelector"] == {"gpu": "l4"}
+    assert spec["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    resources = spec["containers"][0]["resources"]
+    assert resources["limits"] == {"memory": "16Gi", "nvidia.com/gpu": "1"}
+    assert resources["requests"] == {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1"}
+    assert group["rayStartParams"]["num-gpus"] == "1"
+
+
+def test_a_cpu_worker_asks_for_no_accelerator() -> None:
+    group = worker_group(resolved())
+    assert group["template"]["spec"]["containers"][0]["resources"]["limits"] == {"memory": "2Gi"}
+    assert "num-gpus" not in group["rayStartParams"]
+
+
+def test_a_replica_and_its_group_name_the_same_ray_resource() -> None:
+    """KubeRay takes the parameter as a shell word: JSON within a quoted string."""
+    made = revision()
+    offered = json.loads(json.loads(made.group["rayStartParams"]["resources"]))
+    assert made.data["application"]["deployments"][0]["ray_actor_options"]["resources"] == offered
+
+
+def test_pods_are_hardened_and_read_models_only() -> None:
+    group = worker_group(resolved())
+    head = ray_cluster(cluster(), PLATFORM)["spec"]["headGroupSpec"]
+    for template in (group["template"], head["template"]):
+        (container,) = template["spec"]["containers"]
+        assert template["spec"]["securityContext"]["runAsNonRoot"]
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    mounts = {m["mountPath"]: m for m in group["template"]["spec"]["containers"][0]["volumeMounts"]}
+    assert mounts["/models/models"]["readOnly"]
+    assert group["template"]["spec"]["automountServiceAccountToken"] is False
+
+
+@given(pool_name=NAMES, shape=st.from_regex(r"[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?", fullmatch=True))
+def test_names_of_groups_stay_short(pool_name: str, shape: str) -> None:
+    using = pool(pool_name, shapes=[{"name": shape, "cpu": "1", "memory": "1Gi"}])
+    assert len(worker_group(resolved(using=using))["groupName"]) <= 40
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        resolved(on=cluster(image="serving:2")),
+        resolved(on=cluster(env=[{"name": "A", "value": "1"}])),
+        resolved(on=cluster(priorityClassName="high")),
+        resolved(on=cluster(imagePullSecrets=["registry"])),
+        resolved(using=pool(nodeSelector={"disk": "fast"})),
+        resolved(service(resources={"memory": "4Gi"})),
+        resolved(platform=replace(PLATFORM, image_pull_policy="Always")),
+    ],
+    ids=["image", "env", "priority", "pull secrets", "selector", "shape", "pull policy"],
+)
+def test_whatever_differs_is_another_group(other: Any) -> None:
+    assert worker_group(other)["groupName"] != worker_group(resolved())["groupName"]
+
+
+def test_services_alike_share_a_group() -> None:
+    assert worker_group(resolved(service("pvc://models/other"))) == worker_group(resolved())
+
+
+def test_only_what_the_user_wrote_names_the_ray_cluster() -> None:
+    name = ray_cluster_name(cluster())
+    assert ray_cluster_name(cluster(volumes=[{"claim": "models"}, {"claim": "more"}])) == name
+    assert ray_cluster_name(cluster(image="serving:2")) != name
+
+
+def test_the_head_runs_no_model_and_autoscaling_is_ours() -> None:
+    spec = ray_cluster(cluster(), PLATFORM)["spec"]
+    assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert spec["authOptions"] == {"mode": "token"}
+    assert (spec["enableInTreeAutoscaling"], spec["autoscalerOptions"]["version"]) == (True, "v2")
+
+
+GROUPS = st.lists(st.sampled_from("abcdef"), unique=True)
+
+
+@given(standing=GROUPS, wanted=GROUPS, populated=st.sets(st.sampled_from("abcdef")))
+def test_groups_keep_their_order_and_what_ray_scaled(
+    standing: list[str], wanted: list[str], populated: set[str]
+) -> None:
+    live = {
+        "spec": {"workerGroupSpecs": [{"groupName": n, "replicas": 3, "scaleStrategy": {"x": n}} for n in standing]}
+    }
+    groups = [sized({"groupName": name, "template": name}, max_workers=5) for name in wanted]
+    base = {"spec": {"rayVersion": "2.60.0"}}
+    before = copy.deepcopy((base, live, groups))
+    merged = with_groups(base, live, groups, populated)["spec"]["workerGroupSpecs"]
+    names = [group["groupName"] for group in merged]
+    assert (base, live, groups) == before, "an argument was changed"
+    assert set(names) == {*wanted, *(n for n in standing if n in populated)}
+    assert [n for n in names if n in standing] == [n for n in standing if n in names]
+    for group in merged:
+        if group["groupName"] in standing:
+            assert (group["replicas"], group["scaleStrategy"]) == (3, {"x": group["groupName"]})
+        else:
+            assert group["replicas"] == 0
+    again = with_groups(base, {"spec": {"workerGroupSpecs": merged}}, groups, populated)
+    assert again["spec"]["workerGroupSpecs"] == merged
+
+
+def test_a_cluster_without_anything_standing_gets_its_groups() -> None:
+    merged = with_groups({"spec": {}}, None, [{"groupName": "b"}, {"groupName": "a"}], ())
+    assert [group["groupName"] for group in merged["spec"]["workerGroupSpecs"]] == ["a", "b"]
