@@ -65,7 +65,7 @@ async def assembled(settings: Settings, metrics: Metrics) -> AsyncIterator[handl
         writer = asyncio.create_task(recorder.write_forever(), name="event writer")
         loops.seen(*ROUTES)
         try:
-            yield handlers.Memo(kube, loops, app.wakeups, heartbeat, metrics, app.default_cluster)
+            yield handlers.Memo(kube, loops, app.wakeups, heartbeat, metrics, app.deaths, app.default_cluster)
         finally:
             await loops.stop()
             writer.cancel()

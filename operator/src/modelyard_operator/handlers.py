@@ -7,6 +7,7 @@ change handler, see docs/design/loops.md) and its finalizer is unused.
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import kopf
@@ -27,6 +28,7 @@ from modelyard_operator.kube.client import (
     SERVING_CLUSTER,
     Kind,
 )
+from modelyard_operator.reconcile.deaths import PodDeaths
 from modelyard_operator.reconcile.heartbeat import Heartbeat
 from modelyard_operator.reconcile.loop import Loops
 from modelyard_operator.reconcile.metrics import Metrics
@@ -47,6 +49,7 @@ class Memo:
     wakeups: Wakeups
     heartbeat: Heartbeat
     metrics: Metrics
+    deaths: PodDeaths
     default_cluster: tuple[str, str] | None
     generation: int | None = None
 
@@ -71,7 +74,7 @@ def register(registry: kopf.OperatorRegistry) -> None:
         ACCELERATOR_POOL: accelerator_pool_seen,
         CONTROLLER_REVISION: revision_seen,
         RAY_CLUSTER: part_of_cluster_seen,
-        POD: part_of_cluster_seen,
+        POD: pod_seen,
     }
     for kind, seen in watched.items():
         kopf.on.event(kind.api_version, kind.plural, registry=registry)(seen)
@@ -115,6 +118,12 @@ async def part_of_cluster_seen(memo: Memo, event: kopf.RawEvent, **_: Any) -> No
     labels = event["object"]["metadata"].get("labels") or {}
     key = Key(labels.get(CLUSTER_NAMESPACE_LABEL, ""), labels.get(CLUSTER_LABEL, ""))
     memo.wakeups.wake(SERVING_CLUSTER, key)
+
+
+async def pod_seen(memo: Memo, event: kopf.RawEvent, **_: Any) -> None:
+    """What it died of, and the loop of its ServingCluster."""
+    memo.deaths.note(dict(event["object"]), datetime.now(UTC))
+    await part_of_cluster_seen(memo=memo, event=event)
 
 
 async def login(memo: Memo, **_: Any) -> kopf.ConnectionInfo:

@@ -11,6 +11,7 @@ from modelyard_operator import handlers
 from modelyard_operator.handlers import Memo
 from modelyard_operator.kube.aio_client import AioKubeClient
 from modelyard_operator.kube.client import ACCELERATOR_POOL, MODEL_SERVICE, SERVING_CLUSTER, Kind
+from modelyard_operator.reconcile.deaths import PodDeaths
 from modelyard_operator.reconcile.finalizer import FINALIZER
 from modelyard_operator.reconcile.heartbeat import Heartbeat
 from modelyard_operator.reconcile.loop import Loops
@@ -48,6 +49,7 @@ class Watched:
             wakeups=self.wakeups,
             heartbeat=self.heartbeat,
             metrics=self.metrics,
+            deaths=PodDeaths(),
             default_cluster=DEFAULT,
         )
         self.listening = [

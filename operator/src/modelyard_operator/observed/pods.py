@@ -84,16 +84,30 @@ def _trouble(
             )
         if waiting.get("reason") == "CreateContainerConfigError":
             return Failure(Reason.POD_FAILED, f"The pod {name} cannot be made: {waiting.get('message', '')}")
-        ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
-        if ended.get("reason") == "OOMKilled":
-            return Failure(
-                Reason.OUT_OF_MEMORY,
-                f"The pod {name} used more memory than its limit and was killed. Raise spec.resources.memory "
-                "(or spec.head.memory of the ServingCluster, if it is the head).",
-            )
+        if _was_killed(container):
+            return _out_of_memory(name)
     if status.get("phase") == "Failed":
         return Failure(Reason.POD_FAILED, f"The pod {name} failed: {status.get('message') or status.get('reason')}")
     return None
+
+
+def killed_by_memory(pod: Mapping[str, Any]) -> Failure | None:
+    """The failure of a pod with a container that was killed for using more memory than its limit."""
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    return _out_of_memory(pod["metadata"]["name"]) if any(map(_was_killed, statuses)) else None
+
+
+def _was_killed(container: Mapping[str, Any]) -> bool:
+    ended = [(container.get(state) or {}).get("terminated") or {} for state in ("state", "lastState")]
+    return any(end.get("reason") == "OOMKilled" for end in ended)
+
+
+def _out_of_memory(name: str) -> Failure:
+    return Failure(
+        Reason.OUT_OF_MEMORY,
+        f"The pod {name} used more memory than its limit and was killed. Raise spec.resources.memory "
+        "(or spec.head.memory of the ServingCluster, if it is the head).",
+    )
 
 
 def _waiting(scheduled: Mapping[str, Any], started: datetime | None) -> Reason | None:

@@ -18,6 +18,8 @@ class RayClusterView:
     applications: Mapping[str, ApplicationFacts] | None = None
     """None while Serve cannot be asked."""
     trouble: Failure | None = None
+    deaths: Mapping[str, Failure] = field(default_factory=dict)
+    """What killed a worker lately, by group."""
 
     def group_pods(self, group: str) -> tuple[PodFacts, ...]:
         """The workers of a group."""

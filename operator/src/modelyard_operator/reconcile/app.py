@@ -11,6 +11,7 @@ from modelyard_operator.gateway.client import GatewayClient
 from modelyard_operator.kube.client import KubeClient, Manifest
 from modelyard_operator.observed.view import ClusterView
 from modelyard_operator.ray.client import Prober, ServeClients
+from modelyard_operator.reconcile.deaths import PodDeaths
 from modelyard_operator.reconcile.result import Key
 from modelyard_operator.reconcile.wakeups import Wakeups
 from modelyard_operator.settings import Settings
@@ -52,6 +53,8 @@ class App:
 
     views: dict[Key, ClusterView] = field(default_factory=dict)
     """ServingClusters as their loops last saw them."""
+    deaths: PodDeaths = field(default_factory=PodDeaths)
+    """What killed Ray pods lately."""
     routed: dict[Key, Routed] = field(default_factory=dict)
     """Where every gateway leads a service's requests; absent while they change."""
 

@@ -4,7 +4,7 @@ import base64
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -153,7 +153,8 @@ class ServingClusterLoop:
             if live is None and name != current:
                 continue  # Its revisions say what ran there; without it they have nothing to run on and move on.
             applied = await self._apply(cluster, name, live, tenants, limits, facts_of_pods)
-            views[name] = await self._serve(key, applied, facts_of_pods, tenants)
+            seen = await self._serve(key, applied, facts_of_pods, tenants)
+            views[name] = replace(seen, deaths=self._app.deaths.of(key.namespace, name, self._app.clock()))
         trouble = views[current].trouble if current in views else None
         return ClusterView(current=current, ray_clusters=views, trouble=trouble)
 

@@ -12,7 +12,7 @@ from modelyard_operator.desired.routes import active_revision
 from modelyard_operator.desired.scaling import fixed_replicas, is_stopped
 from modelyard_operator.observed.failures import Failure, classify
 from modelyard_operator.observed.serve import ApplicationFacts
-from modelyard_operator.observed.view import ClusterView
+from modelyard_operator.observed.view import ClusterView, RayClusterView
 from modelyard_operator.status.conditions import condition, stamped
 
 A, B, P, D, R = (
@@ -166,23 +166,23 @@ def _failure(facts: ServiceFacts, revision: Revision | None) -> Failure | None:
     if revision is None or facts.view is None:
         return None
     application = _application(facts, revision)
-    lacking = application is None or application.status != "RUNNING" or application.running < application.target
+    if application is not None and application.status == "RUNNING" and application.running >= application.target:
+        if revision.phase is Phase.CANDIDATE and facts.proof_failure:
+            return Failure(Reason.PROOF_FAILED, f"The new revision fails a real inference: {facts.proof_failure}")
+        return None
+    told = classify(application.message) if application is not None and application.message else None
+    if told is not None and told.reason is not Reason.DEPLOY_FAILED:
+        return told
     cluster = facts.view.ray_clusters.get(revision.ray_cluster)
-    if application is not None and lacking:
-        if application.status == "DEPLOY_FAILED":
-            return classify(application.message)
-        told = classify(application.message) if application.message else None
-        if told is not None and told.reason is not Reason.DEPLOY_FAILED:
-            return told
-    if lacking and cluster is not None:
-        troubles = [pod.trouble for pod in cluster.group_pods(revision.group["groupName"]) if pod.trouble]
-        if troubles:
-            return troubles[0]
-        if cluster.trouble is not None:
-            return cluster.trouble
-    if revision.phase is Phase.CANDIDATE and facts.proof_failure and not lacking:
-        return Failure(Reason.PROOF_FAILED, f"The new revision fails a real inference: {facts.proof_failure}")
-    return None
+    below = _failure_below(cluster, revision.group["groupName"]) if cluster is not None else None
+    gave_up = application is not None and application.status == "DEPLOY_FAILED"
+    return below or (told if gave_up else None)
+
+
+def _failure_below(cluster: RayClusterView, group: str) -> Failure | None:
+    """What is wrong with the workers that a revision needs, or with their cluster."""
+    troubles = [pod.trouble for pod in cluster.group_pods(group) if pod.trouble]
+    return next(iter(troubles), None) or cluster.deaths.get(group) or cluster.trouble
 
 
 def _progressing(
