@@ -7,7 +7,7 @@ from modelyard_operator.api.conditions import Reason
 from modelyard_serving.contract import FailureReason, read_failure
 
 _IMPORT = re.compile(r"(?:ModuleNotFoundError|ImportError): ([^\n]+)")
-_MEMORY = re.compile(r"OutOfMemory|out of memory|OOM|memory pressure|MemoryError|ray_memory_monitor", re.IGNORECASE)
+_MEMORY = re.compile(r"OutOfMemory|out of memory|\bOOM|memory pressure|MemoryError|ray_memory_monitor", re.IGNORECASE)
 _ERROR_LINE = re.compile(r"^\s*[\w.]*(?:Error|Exception): .+$", re.MULTILINE)
 _REASONS = {
     FailureReason.MODEL_NOT_FOUND: Reason.MODEL_NOT_FOUND,
