@@ -66,11 +66,14 @@ async def test_an_edit_brings_the_new_revision_up_beside_the_old(world: World) -
     assert world.conditions()["Ready"] == ("True", "Serving")
 
 
-async def test_the_old_revision_waits_for_every_gateway(world: World) -> None:
+@pytest.mark.parametrize("silent", [False, True], ids=["one lags", "one does not say"])
+async def test_the_old_revision_waits_for_every_gateway(world: World, silent: bool) -> None:
     world.apply_service()
     await world.settle()
     (old,) = world.applications
     world.deaf = {GATEWAYS[1]}
+    if silent:
+        world.gateways[GATEWAYS[1]] = None
     world.apply_service(OTHER)
     for _ in range(25):
         await world.turn()
