@@ -136,7 +136,8 @@ def test_groups_keep_their_order_and_what_ray_scaled(
     groups = [sized({"groupName": name, "template": name}, max_workers=5) for name in wanted]
     base = {"spec": {"rayVersion": "2.60.0"}}
     before = copy.deepcopy((base, live, groups))
-    merged = with_groups(base, live, groups, populated)["spec"]["workerGroupSpecs"]
+    left: dict[str, list[str]] = {name: [] for name in populated}
+    merged = with_groups(base, live, groups, left)["spec"]["workerGroupSpecs"]
     names = [group["groupName"] for group in merged]
     assert (base, live, groups) == before, "an argument was changed"
     assert set(names) == {*wanted, *(n for n in standing if n in populated)}
@@ -146,10 +147,24 @@ def test_groups_keep_their_order_and_what_ray_scaled(
             assert (group["replicas"], group["scaleStrategy"]) == (3, {"x": group["groupName"]})
         else:
             assert group["replicas"] == 0
-    again = with_groups(base, {"spec": {"workerGroupSpecs": merged}}, groups, populated)
+    again = with_groups(base, {"spec": {"workerGroupSpecs": merged}}, groups, left)
     assert again["spec"]["workerGroupSpecs"] == merged
 
 
 def test_a_cluster_without_anything_standing_gets_its_groups() -> None:
-    merged = with_groups({"spec": {}}, None, [{"groupName": "b"}, {"groupName": "a"}], ())
+    merged = with_groups({"spec": {}}, None, [{"groupName": "b"}, {"groupName": "a"}], {})
     assert [group["groupName"] for group in merged["spec"]["workerGroupSpecs"]] == ["a", "b"]
+
+
+def test_pods_that_never_started_leave_with_the_last_service_of_their_group() -> None:
+    """No node took them, and Ray's autoscaler waits for them without end."""
+    live = {"spec": {"workerGroupSpecs": [{"groupName": "vast", "replicas": 2}]}}
+    (group,) = with_groups({"spec": {}}, live, [], {"vast": ["vast-1"]})["spec"]["workerGroupSpecs"]
+    assert group == {"groupName": "vast", "replicas": 1, "scaleStrategy": {"workersToDelete": ["vast-1"]}}
+    told = {"spec": {"workerGroupSpecs": [group]}}
+    (again,) = with_groups({"spec": {}}, told, [], {"vast": ["vast-1"]})["spec"]["workerGroupSpecs"]
+    assert again == group
+    (wanted,) = with_groups({"spec": {}}, live, [{"groupName": "vast"}], {"vast": ["vast-1"]})["spec"][
+        "workerGroupSpecs"
+    ]
+    assert "scaleStrategy" not in wanted

@@ -1,6 +1,6 @@
 """The RayCluster of a ServingCluster: a head that runs no model, and the worker groups that its revisions need."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from modelyard_operator.api.serving_cluster import ServingCluster
@@ -106,21 +106,32 @@ def with_groups(
     base: Mapping[str, Any],
     live: Mapping[str, Any] | None,
     groups: Iterable[Mapping[str, Any]],
-    populated: Iterable[str],
+    left: Mapping[str, Collection[str]],
 ) -> dict[str, Any]:
-    """`base` with the worker groups that are wanted, and those of `live` that still have pods (`populated`).
+    """`base` with the worker groups that are wanted, and those of `live` that still have pods.
 
-    Groups keep their order and what Ray's autoscaler wrote into them; new ones come last.
+    `left` has the groups with pods, and of each the names of the pods that never started: Ray's autoscaler waits for
+    them without end, so where nobody wants the group any more KubeRay is told to take them away. Groups keep their
+    order and what the autoscaler wrote into them; new ones come last.
     """
     wanted = {group["groupName"]: dict(group) for group in groups}
-    keep = set(populated)
     standing = {group["groupName"]: group for group in (live or {}).get("spec", {}).get("workerGroupSpecs") or []}
     merged: list[dict[str, Any]] = []
     for name, old in standing.items():
         if name in wanted:
             scaled = {field: old[field] for field in _SCALED_BY_RAY if field in old}
             merged.append({**wanted.pop(name), **scaled})
-        elif name in keep:
-            merged.append(dict(old))
+        elif name in left:
+            merged.append(_without(old, left[name]))
     merged += [wanted[name] for name in sorted(wanted)]
     return {**base, "spec": {**base["spec"], "workerGroupSpecs": merged}}
+
+
+def _without(group: Mapping[str, Any], pods: Collection[str]) -> dict[str, Any]:
+    """`group` with `pods` put down for deletion, and as many fewer to be there."""
+    asked = (group.get("scaleStrategy") or {}).get("workersToDelete") or []
+    new = sorted(set(pods) - set(asked))
+    if not new:
+        return dict(group)
+    strategy = {**(group.get("scaleStrategy") or {}), "workersToDelete": [*asked, *new]}
+    return {**group, "replicas": max(0, group.get("replicas", 0) - len(new)), "scaleStrategy": strategy}

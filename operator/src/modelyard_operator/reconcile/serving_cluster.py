@@ -197,10 +197,14 @@ class ServingClusterLoop:
             for r in tenants.running()
             if r.ray_cluster == name
         }
-        needed = {pod.group for pod in pods if not pod.is_head}
+        left: dict[str, list[str]] = {pod.group: [] for pod in pods if not pod.is_head}
         if tenants.unread and live is not None:
-            needed |= {group["groupName"] for group in live["spec"].get("workerGroupSpecs") or []}
-        wanted = with_groups(base, live, groups.values(), needed)
+            left |= {group["groupName"]: [] for group in live["spec"].get("workerGroupSpecs") or []}
+        else:
+            for pod in pods:
+                if not pod.is_head and pod.started is None:
+                    left[pod.group].append(pod.name)
+        wanted = with_groups(base, live, groups.values(), left)
         if live is not None:
             if _contains(live, wanted) and len(live["spec"].get("workerGroupSpecs") or []) == len(
                 wanted["spec"]["workerGroupSpecs"]
