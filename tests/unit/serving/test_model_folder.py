@@ -132,4 +132,4 @@ def test_a_model_too_large_is_told_with_numbers(folder: Path) -> None:
     inspect_folder(config_for(folder).model, weights + RUNTIME_BYTES)
     reason, message = _failure(folder, weights + RUNTIME_BYTES - 2**20)
     assert reason is FailureReason.MODEL_TOO_LARGE
-    assert "set resources.memory to at least 901Mi" in message
+    assert "set spec.resources.memory to at least 901Mi" in message
