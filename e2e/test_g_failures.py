@@ -124,7 +124,7 @@ def test_code_that_fails_to_import(make: "Maker") -> None:
 def test_a_loop_that_hangs_fails_the_probe(platform: str) -> None:
     """The API server takes requests and answers none: the loops hang, and the kubelet starts the operator anew."""
     release = ("upgrade", RELEASE, str(REPOSITORY / "charts/modelyard"), "-n", SYSTEM, "--reuse-values", "--wait")
-    run("helm", *release, "--set", "operator.stuckAfterSeconds=5")
+    run("helm", *release, "--set", "operator.stuckAfterSeconds=10")
     try:
         before = pids("python -P -m modelyard_operator$")
         (apiserver,) = pids("kube-apiserver .*--advertise-address")

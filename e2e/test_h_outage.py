@@ -39,7 +39,7 @@ def test_a_minute_without_api_server_and_operator(make: "Maker") -> None:
     assert load.failures == []
     print(f"{load.count} requests, slowest {load.slowest_s:.2f} s")
     service.wait(within=120)
-    kubectl("rollout", "status", "-n", SYSTEM, "deployment/modelyard-operator", "--timeout=60s")
+    kubectl("rollout", "status", "-n", SYSTEM, "deployment/modelyard-operator", "--timeout=180s", timeout=200)
 
 
 @pytest.mark.timeout(300)
