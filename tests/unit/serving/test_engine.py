@@ -175,6 +175,7 @@ async def test_a_cancelled_request_gives_its_place_back_within_a_step(llama_mode
         running.cancel()
         gated.gate.release(1 + 3)  # the step in progress, then the next request's three
         assert len(await _tokens(queued)) == 3
+        assert (engine.stats().running, engine.stats().queued) == (0, 0)
 
 
 async def test_one_request_s_error_is_its_own(llama_model: Any) -> None:
