@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from tests.kubectl import Kubectl
 
@@ -10,6 +11,11 @@ from modelyard_hack.control_plane import loopback_apiserver
 from modelyard_hack.step import wait_until
 
 REPOSITORY = Path(__file__).parents[1]
+
+# The same examples each time, so that a run says something of the code and not of its luck; to search for more:
+# pytest --hypothesis-profile=default tests/unit
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -131,7 +131,8 @@ class Rollout(RuleBasedStateMachine):
         excused = gave_up is not None and change.name == gave_up.name
         if change.phase in (Phase.RETIRED, Phase.STOPPED):
             self.proven.discard(change.name)
-            if not excused:
+            # What never proved itself may still be routed to from an earlier life, which Ray Serve gave up on.
+            if not excused and change.proved:
                 assert change.name not in self.gateways, f"retired while a gateway leads to it: {before}"
                 assert change.name != self.published, f"retired while the published route leads to it: {before}"
         if had_active and not self.stopped and not excused:
