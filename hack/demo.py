@@ -5,7 +5,6 @@ KEEP=1 in the environment leaves the model up.
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -54,7 +53,7 @@ def _start() -> subprocess.Popen[str]:
 
 
 def _stop(server: subprocess.Popen[str]) -> None:
-    server.send_signal(signal.SIGINT)
+    server.terminate()
     try:
         server.wait(timeout=60)
     except subprocess.TimeoutExpired:
