@@ -5,6 +5,7 @@ KEEP=1 in the environment leaves the model up.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
