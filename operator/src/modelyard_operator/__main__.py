@@ -37,7 +37,7 @@ async def assembled(settings: Settings, metrics: Metrics) -> AsyncIterator[handl
     """All parts of the operator, connected; its loops and background tasks end with the block."""
     async with (
         connect(observe=metrics.kube_request) as kube,
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit_per_host=20)) as session,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, limit_per_host=20)) as session,
     ):
         recorder = EventRecorder(kube)
         app = App(

@@ -125,7 +125,7 @@ class Agent:
             except ConfigurationRefused as error:
                 self._refuse(str(error))
                 self._wanted = self._applied
-            except HAProxyError as error:
+            except (HAProxyError, OSError) as error:  # a full disk passes, and HAProxy serves on
                 if self._failure is None:
                     logger.error("%s", error)  # noqa: TRY400 - a trace of our own frames says nothing about HAProxy
                 self._failure = str(error)

@@ -128,7 +128,7 @@ class AcceleratorPoolStatus(StatusModel):
     """What the operator sees of the pool."""
 
     observed_generation: int | None = Field(default=None, description="The generation that this status speaks of.")
-    conditions: Conditions = Field(default=(), description="Accepted and Ready.")
+    conditions: Conditions = Field(default=(), description="Ready.")
     nodes: int | None = Field(default=None, description="Nodes that match the selector now.")
     services: int | None = Field(default=None, description="ModelServices that use the pool.")
 

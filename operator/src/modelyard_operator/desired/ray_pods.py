@@ -34,7 +34,7 @@ SERVE_ENV = {
 
 
 def ray_environment(runtime: Runtime) -> list[dict[str, Any]]:
-    """The variables of a Ray container; those that the operator needs come last and win."""
+    """The variables of a Ray container, each name once; what the operator needs wins."""
     env = [_env_var(variable) for variable in runtime.env]
     if runtime.proxy is not None:
         values = {"HTTP_PROXY": runtime.proxy.http_proxy, "HTTPS_PROXY": runtime.proxy.https_proxy}
@@ -45,7 +45,8 @@ def ray_environment(runtime: Runtime) -> list[dict[str, Any]]:
     if runtime.ca_bundle is not None:
         bundle = f"{_CA_FOLDER}/{runtime.ca_bundle.key}"
         env += [{"name": name, "value": bundle} for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")]
-    return env + [{"name": name, "value": value} for name, value in SERVE_ENV.items()]
+    env += [{"name": name, "value": value} for name, value in SERVE_ENV.items()]
+    return list({variable["name"]: variable for variable in env}.values())
 
 
 def pod_template(

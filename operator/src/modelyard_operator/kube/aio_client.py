@@ -208,16 +208,17 @@ class AioKubeClient:
 
     async def _send(self, request: _Request) -> _Answer:
         """One request and its answer, whatever it says; Unavailable where none comes."""
-        async with self._slots:
-            code = "none"
-            try:
+        code = "none"
+        try:
+            # Waiting for a slot counts too: behind a silent API server a queue must not outlast the liveness probe.
+            async with asyncio.timeout(REQUEST_TIMEOUT_S), self._slots:
                 answer = await self._exchange(request)
-                code = str(answer.code)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                cause = str(error) or type(error).__name__
-                raise Unavailable(f"{request.verb} {request.path}: {cause}") from error
-            finally:
-                self._observe(request.verb, code)
+            code = str(answer.code)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            cause = str(error) or type(error).__name__
+            raise Unavailable(f"{request.verb} {request.path}: {cause}") from error
+        finally:
+            self._observe(request.verb, code)
         return answer
 
     async def _exchange(self, request: _Request) -> _Answer:

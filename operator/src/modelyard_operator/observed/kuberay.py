@@ -40,14 +40,12 @@ class RayClusterFacts:
     """A RayCluster."""
 
     name: str
-    uid: str
     ray_version: str
     seen_by_kuberay: bool
     was_ready: bool
     """Whether it has ever been up: KubeRay sets RayClusterProvisioned once and never takes it back."""
     head_ready: bool
     head_address: str
-    deleting: bool
 
 
 def parse_ray_cluster(manifest: Mapping[str, Any]) -> RayClusterFacts:
@@ -56,11 +54,9 @@ def parse_ray_cluster(manifest: Mapping[str, Any]) -> RayClusterFacts:
     conditions = {c["type"]: c.get("status") for c in status.get("conditions") or []}
     return RayClusterFacts(
         name=metadata["name"],
-        uid=metadata.get("uid", ""),
         ray_version=manifest["spec"].get("rayVersion", ""),
         seen_by_kuberay=bool(status),
         was_ready=conditions.get("RayClusterProvisioned") == "True",
         head_ready=conditions.get("HeadPodReady") == "True",
         head_address=(status.get("head") or {}).get("podIP", ""),
-        deleting="deletionTimestamp" in metadata,
     )

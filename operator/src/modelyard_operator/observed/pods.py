@@ -28,10 +28,6 @@ class PodFacts:
     scheduled: datetime | None = None
     started: datetime | None = None
 
-    @property
-    def may_answer(self) -> bool:
-        return bool(self.address)
-
 
 def parse_pods(pods: Iterable[Mapping[str, Any]]) -> tuple[PodFacts, ...]:
     """Facts of the pods that are not on their way out, sorted by name."""

@@ -17,7 +17,6 @@ class ApplicationFacts:
     message: str = ""
     target: int = 0
     running: int = 0
-    starting: int = 0
     nodes: frozenset[str] = frozenset()
     """IP addresses of the pods with a running replica."""
     config: dict[str, Any] | None = field(default=None, compare=False)
@@ -41,7 +40,6 @@ def _application(name: str, app: Mapping[str, Any]) -> ApplicationFacts:
         message="\n".join(messages),
         target=int(deployment.get("target_num_replicas") or 0),
         running=len(running),
-        starting=sum(replica.get("state") in ("STARTING", "UPDATING", "RECOVERING") for replica in replicas),
         nodes=frozenset(str(replica["node_ip"]) for replica in running if replica.get("node_ip")),
         config=None if deleting else app.get("deployed_app_config"),
     )

@@ -9,6 +9,16 @@ from modelyard_operator.observed.pods import PodFacts
 from modelyard_operator.observed.serve import ApplicationFacts
 
 
+def is_way(pod: PodFacts, listening: frozenset[str] | None) -> bool:
+    """Whether gateways may send requests to a pod: the head, and ready workers that Ray Serve listens on.
+
+    Where it is not known who listens, every ready worker may.
+    """
+    if pod.is_head or not pod.address:
+        return bool(pod.address)
+    return pod.ready and (listening is None or pod.address in listening)
+
+
 @dataclass(frozen=True)
 class RayClusterView:
     """One RayCluster with its pods and applications."""
@@ -20,14 +30,17 @@ class RayClusterView:
     trouble: Failure | None = None
     deaths: Mapping[str, Failure] = field(default_factory=dict)
     """What killed a worker lately, by group."""
+    listening: frozenset[str] | None = None
+    """Addresses of the workers that Ray Serve listens on: those with a replica of any service, as last known."""
+
+    @property
+    def ways(self) -> tuple[PodFacts, ...]:
+        """The pods that gateways may send requests to."""
+        return tuple(pod for pod in self.pods if is_way(pod, self.listening))
 
     def group_pods(self, group: str) -> tuple[PodFacts, ...]:
         """The workers of a group."""
         return tuple(pod for pod in self.pods if pod.group == group and not pod.is_head)
-
-    @property
-    def head(self) -> PodFacts | None:
-        return next((pod for pod in self.pods if pod.is_head), None)
 
 
 @dataclass(frozen=True)

@@ -32,4 +32,5 @@ class AcceleratorPoolLoop:
                     "status": new.model_dump(mode="json", by_alias=True, exclude_none=True),
                 }
             )
+            self._app.announce(manifest, pool.status.conditions, new.conditions)
         return Result(requeue_after_s=60.0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from modelyard_operator.api.accelerator_pool import AcceleratorPool
-from modelyard_operator.api.conditions import ConditionType, Reason
+from modelyard_operator.api.conditions import Reason
 from modelyard_operator.api.model_service import ColdStart, ModelService, ModelServiceStatus
 from modelyard_operator.api.serving_cluster import ServingCluster
 from modelyard_operator.desired.names import SERVE_PORT, public_path, revision_object_name
@@ -33,7 +33,7 @@ from modelyard_operator.reconcile.reading import InvalidSpec, parse, revisions_o
 from modelyard_operator.reconcile.result import Key, Result
 from modelyard_operator.reconcile.routes import ROUTES
 from modelyard_operator.status.cold_start import Proven, cold_start
-from modelyard_operator.status.conditions import condition, stamped
+from modelyard_operator.status.conditions import rejected
 from modelyard_operator.status.model_service import ServiceFacts, service_status
 
 log = logging.getLogger(__name__)
@@ -190,10 +190,10 @@ class ModelServiceLoop:
         Those are the head and the workers with a replica of any service: Ray Serve listens nowhere else.
         """
         cluster = view.ray_clusters[revision.ray_cluster]
-        listening = {node for facts in (cluster.applications or {}).values() for node in facts.nodes}
-        addresses = [pod.address for pod in cluster.pods if pod.address and (pod.is_head or pod.address in listening)]
+        addresses = [pod.address for pod in cluster.ways]
+        timeout_s = min(PROOF_TIMEOUT_S, self._app.settings.stuck_after_s / 2)
         asked = [
-            self._app.prober.prove(f"{address}:{SERVE_PORT}", revision.prefix, timeout_s=PROOF_TIMEOUT_S)
+            self._app.prober.prove(f"{address}:{SERVE_PORT}", revision.prefix, timeout_s=timeout_s)
             for address in addresses
         ]
         proofs = await asyncio.gather(*asked) or [Proof(ok=False, message="no Ray pod answers")]
@@ -239,18 +239,10 @@ class ModelServiceLoop:
     async def _reject(self, key: Key, manifest: Manifest, message: str) -> None:
         """Say what is wrong with a spec that cannot be read; what runs goes on."""
         old = ModelServiceStatus.model_validate(manifest.get("status") or {})
-        rejected = [
-            condition(kind, status=False, reason=Reason.INVALID_SPEC, message=message)
-            for kind in (ConditionType.ACCEPTED, ConditionType.READY)
-        ]
-        kept = [c for c in old.conditions if c.type not in (ConditionType.ACCEPTED, ConditionType.READY)]
         generation = manifest["metadata"].get("generation", 0)
-        conditions = stamped([*rejected, *kept], old.conditions, generation=generation, now=self._app.clock())
-        await self._write(
-            manifest,
-            old,
-            old.model_copy(update={"conditions": conditions, "observed_generation": generation}),
-        )
+        conditions = rejected(old.conditions, message, generation=generation, now=self._app.clock())
+        new = old.model_copy(update={"conditions": conditions, "observed_generation": generation})
+        await self._write(manifest, old, new)
 
     def _let_go(self, key: Key, service: ModelService) -> Result:
         """Deletion: first the gateways stop sending requests, then the object may go.

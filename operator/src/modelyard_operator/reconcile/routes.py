@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from modelyard_gateway.routes import CONFIG_MAP, CONFIG_MAP_KEY, RouteDocument
 from modelyard_operator.api.model_service import ModelService
@@ -12,6 +12,7 @@ from modelyard_operator.desired.scaling import is_stopped
 from modelyard_operator.kube.client import CONFIG_MAP as CONFIG_MAP_KIND
 from modelyard_operator.kube.client import MODEL_SERVICE, POD, Kind, Manifest
 from modelyard_operator.observed.pods import parse_pods
+from modelyard_operator.observed.view import is_way
 from modelyard_operator.reconcile.app import App, Routed
 from modelyard_operator.reconcile.reading import InvalidSpec, Revisions, parse, revisions_of
 from modelyard_operator.reconcile.result import Key, Result
@@ -55,7 +56,12 @@ class RoutePublisher:
         services = await kube.list(MODEL_SERVICE)
         revisions = await revisions_of(kube)
         pods = await kube.list(POD, labels=f"{MANAGED_LABEL}=true,{CLUSTER_LABEL}")
-        return route_document([_routed(service, revisions) for service in services], ray_pods(pods))
+        listening = {
+            (key.namespace, name): view.listening
+            for key, cluster in self._app.views.items()
+            for name, view in cluster.ray_clusters.items()
+        }
+        return route_document([_routed(service, revisions) for service in services], ray_pods(pods, listening))
 
     async def _publish(self, document: RouteDocument) -> None:
         namespace = self._app.settings.namespace
@@ -131,7 +137,9 @@ def _refusal(service: Manifest) -> tuple[str, str] | None:
     return None
 
 
-def ray_pods(pods: Iterable[Manifest]) -> dict[tuple[str, str], list[RayPod]]:
+def ray_pods(
+    pods: Iterable[Manifest], listening: Mapping[tuple[str, str], frozenset[str] | None]
+) -> dict[tuple[str, str], list[RayPod]]:
     """The Ray pods that may answer, by namespace and name of their RayCluster."""
     found: dict[tuple[str, str], list[RayPod]] = {}
     by_cluster: dict[tuple[str, str], list[Manifest]] = {}
@@ -142,6 +150,6 @@ def ray_pods(pods: Iterable[Manifest]) -> dict[tuple[str, str], list[RayPod]]:
         found[key] = [
             RayPod(name=pod.name, address=pod.address, is_head=pod.is_head)
             for pod in parse_pods(members)
-            if pod.address and (pod.ready or pod.is_head)
+            if is_way(pod, listening.get(key))
         ]
     return found

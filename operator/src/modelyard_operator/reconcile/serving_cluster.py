@@ -11,7 +11,7 @@ from typing import Any
 from modelyard_operator.api.accelerator_pool import AcceleratorPool
 from modelyard_operator.api.conditions import Reason
 from modelyard_operator.api.model_service import ModelService
-from modelyard_operator.api.serving_cluster import ServingCluster
+from modelyard_operator.api.serving_cluster import ServingCluster, ServingClusterStatus
 from modelyard_operator.desired.names import (
     CLUSTER_LABEL,
     CLUSTER_NAMESPACE_LABEL,
@@ -37,6 +37,7 @@ from modelyard_operator.kube.client import (
     SERVING_CLUSTER,
     Manifest,
 )
+from modelyard_operator.kube.errors import Forbidden, Invalid
 from modelyard_operator.observed.failures import Failure
 from modelyard_operator.observed.kuberay import RayClusterFacts, kuberay_trouble, parse_ray_cluster
 from modelyard_operator.observed.pods import PodFacts, parse_pods
@@ -47,6 +48,7 @@ from modelyard_operator.reconcile.app import App
 from modelyard_operator.reconcile.reading import InvalidSpec, parse, revisions_of
 from modelyard_operator.reconcile.result import Key, Result
 from modelyard_operator.reconcile.routes import ROUTES
+from modelyard_operator.status.conditions import rejected
 from modelyard_operator.status.serving_cluster import ClusterFacts, cluster_status
 
 log = logging.getLogger(__name__)
@@ -87,11 +89,15 @@ class ServingClusterLoop:
         if manifest is None:
             self._app.views.pop(key, None)
             return Result(done=True)
-        cluster = parse(ServingCluster, manifest)
         tenants = await self._tenants(key)
-        if cluster.metadata.deletion_timestamp is not None and not await self._is_needed(key, tenants):
+        if "deletionTimestamp" in manifest["metadata"] and not await self._is_needed(key, tenants):
             self._app.views.pop(key, None)
             return Result(done=True)
+        try:
+            cluster = parse(ServingCluster, manifest)
+        except InvalidSpec as error:
+            await self._reject(key, manifest, str(error))
+            return Result()
         trouble = kuberay_trouble(await self._app.kube.get(CRD, "rayclusters.ray.io"))
         if trouble is not None:
             await self._show(key, manifest, cluster, tenants, ClusterView(ray_cluster_name(cluster), {}, trouble))
@@ -142,21 +148,48 @@ class ServingClusterLoop:
         limits = await self._limits()
         current = ray_cluster_name(cluster)
         views: dict[str, RayClusterView] = {}
+        refused: Failure | None = None
         for name in sorted({current, *standing, *(r.ray_cluster for r in tenants.running())}):
             live = standing.get(name)
             facts_of_pods = parse_pods(pods.get(name, ()))
-            if name != current and all(r.ray_cluster != name for r in tenants.revisions):
+            if name != current and self._is_unused(key, name, tenants):
                 if live is not None and not tenants.unread:
                     await kube.delete(RAY_CLUSTER, name, namespace=key.namespace, uid=live["metadata"]["uid"])
                     log.info("RayCluster %s/%s is no longer needed: deleted", key.namespace, name)
                 continue
             if live is None and name != current:
                 continue  # Its revisions say what ran there; without it they have nothing to run on and move on.
-            applied = await self._apply(cluster, name, live, tenants, limits, facts_of_pods)
+            try:
+                applied = await self._apply(cluster, name, live, tenants, limits, facts_of_pods)
+            except (Invalid, Forbidden) as error:
+                refused = Failure(Reason.CONFIG_REFUSED, f"RayCluster {name} is refused: {error}")
+                if live is None:
+                    continue
+                applied = live
             seen = await self._serve(key, applied, facts_of_pods, tenants)
-            views[name] = replace(seen, deaths=self._app.deaths.of(key.namespace, name, self._app.clock()))
-        trouble = views[current].trouble if current in views else None
+            views[name] = replace(
+                seen,
+                deaths=self._app.deaths.of(key.namespace, name, self._app.clock()),
+                listening=self._listening(key, name, seen),
+            )
+        trouble = refused or (views[current].trouble if current in views else None)
         return ClusterView(current=current, ray_clusters=views, trouble=trouble)
+
+    def _listening(self, key: Key, name: str, seen: RayClusterView) -> frozenset[str] | None:
+        """Workers with a replica; as they were while Serve cannot be asked."""
+        if seen.applications is not None:
+            return frozenset(node for facts in seen.applications.values() for node in facts.nodes)
+        before = self._app.views.get(key)
+        known = before.ray_clusters.get(name) if before else None
+        return known.listening if known else None
+
+    def _is_unused(self, key: Key, name: str, tenants: _Tenants) -> bool:
+        """Whether no revision needs a RayCluster, and the last look saw no application finish its requests there."""
+        if any(r.ray_cluster == name and r.phase is not Phase.STOPPED for r in tenants.revisions):
+            return False
+        view = self._app.views.get(key)
+        seen = view.ray_clusters.get(name) if view else None
+        return seen is not None and not seen.applications
 
     async def _limits(self) -> dict[str, int]:
         limits = {}
@@ -299,6 +332,14 @@ class ServingClusterLoop:
             )
         return None
 
+    async def _reject(self, key: Key, manifest: Manifest, message: str) -> None:
+        """Say what is wrong with a spec that cannot be read; what runs goes on."""
+        old = ServingClusterStatus.model_validate(manifest.get("status") or {})
+        generation = manifest["metadata"].get("generation", 0)
+        conditions = rejected(old.conditions, message, generation=generation, now=self._app.clock())
+        new = old.model_copy(update={"conditions": conditions, "observed_generation": generation})
+        await self._write(key, manifest, old, new)
+
     async def _show(
         self, key: Key, manifest: Manifest, cluster: ServingCluster, tenants: _Tenants, view: ClusterView
     ) -> None:
@@ -308,22 +349,26 @@ class ServingClusterLoop:
         if before != view:
             for service in tenants.by_key:
                 self._app.wakeups.wake(MODEL_SERVICE, service)
-            if before is None or _addresses(before) != _addresses(view):
+            if before is None or _ways(before) != _ways(view):
                 self._app.wakeups.wake(*ROUTES)
         facts = ClusterFacts(
             view, services=len(tenants.by_key), deleting=cluster.metadata.deletion_timestamp is not None
         )
         new = cluster_status(cluster, facts, self._app.clock())
-        if new != cluster.status:
-            await self._app.kube.apply_status(
-                {
-                    "apiVersion": SERVING_CLUSTER.api_version,
-                    "kind": SERVING_CLUSTER.kind,
-                    "metadata": {"name": key.name, "namespace": key.namespace},
-                    "status": new.model_dump(mode="json", by_alias=True, exclude_none=True),
-                }
-            )
-            self._app.announce(manifest, cluster.status.conditions, new.conditions)
+        await self._write(key, manifest, cluster.status, new)
+
+    async def _write(self, key: Key, manifest: Manifest, old: ServingClusterStatus, new: ServingClusterStatus) -> None:
+        if new == old:
+            return
+        await self._app.kube.apply_status(
+            {
+                "apiVersion": SERVING_CLUSTER.api_version,
+                "kind": SERVING_CLUSTER.kind,
+                "metadata": {"name": key.name, "namespace": key.namespace},
+                "status": new.model_dump(mode="json", by_alias=True, exclude_none=True),
+            }
+        )
+        self._app.announce(manifest, old.conditions, new.conditions)
 
 
 def _by_ray_cluster(pods: Iterable[Manifest]) -> dict[str, list[Manifest]]:
@@ -333,8 +378,8 @@ def _by_ray_cluster(pods: Iterable[Manifest]) -> dict[str, list[Manifest]]:
     return found
 
 
-def _addresses(view: ClusterView) -> set[tuple[str, bool]]:
-    return {(pod.address, pod.ready) for cluster in view.ray_clusters.values() for pod in cluster.pods}
+def _ways(view: ClusterView) -> set[tuple[str, str]]:
+    return {(pod.name, pod.address) for cluster in view.ray_clusters.values() for pod in cluster.ways}
 
 
 def _is_at_rest(view: ClusterView, tenants: _Tenants) -> bool:

@@ -33,6 +33,14 @@ def stamped(
     return tuple(result)
 
 
+def rejected(previous: Iterable[Condition], message: str, *, generation: int, now: datetime) -> tuple[Condition, ...]:
+    """The conditions of an object whose spec cannot be read: not accepted, not ready, for the rest as before."""
+    old = tuple(previous)
+    told = (ConditionType.ACCEPTED, ConditionType.READY)
+    new = [condition(kind, False, Reason.INVALID_SPEC, message) for kind in told]
+    return stamped([*new, *(c for c in old if c.type not in told)], old, generation=generation, now=now)
+
+
 def transitions(previous: Iterable[Condition], conditions: Iterable[Condition]) -> tuple[Condition, ...]:
     """The conditions whose status or reason is new: each is worth one Event."""
     before = {(old.type, old.status, old.reason) for old in previous}

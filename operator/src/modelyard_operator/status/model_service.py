@@ -174,15 +174,18 @@ def _failure(facts: ServiceFacts, revision: Revision | None) -> Failure | None:
     if told is not None and told.reason is not Reason.DEPLOY_FAILED:
         return told
     cluster = facts.view.ray_clusters.get(revision.ray_cluster)
-    below = _failure_below(cluster, revision.group["groupName"]) if cluster is not None else None
+    below = _failure_below(cluster, revision.group["groupName"], blamed=told is not None) if cluster else None
     gave_up = application is not None and application.status == "DEPLOY_FAILED"
     return below or (told if gave_up else None)
 
 
-def _failure_below(cluster: RayClusterView, group: str) -> Failure | None:
-    """What is wrong with the workers that a revision needs, or with their cluster."""
+def _failure_below(cluster: RayClusterView, group: str, *, blamed: bool) -> Failure | None:
+    """What is wrong with the workers that a revision needs, or with their cluster.
+
+    Services share a group: a death in it is this revision's only where Ray Serve complains of it too (`blamed`).
+    """
     troubles = [pod.trouble for pod in cluster.group_pods(group) if pod.trouble]
-    return next(iter(troubles), None) or cluster.deaths.get(group) or cluster.trouble
+    return next(iter(troubles), None) or (cluster.deaths.get(group) if blamed else None) or cluster.trouble
 
 
 def _progressing(
@@ -217,6 +220,8 @@ def _waits_for(facts: ServiceFacts, revision: Revision) -> tuple[Reason, str]:
         return Reason.WAITING_FOR_CLUSTER, "waits for the Ray head to come up."
     pods = cluster.group_pods(revision.group["groupName"])
     application = cluster.applications.get(revision.application)
+    if application is not None and application.status == "DELETING":
+        return Reason.DRAINING, "waits for its former run to finish the last requests, at most spec.requestTimeout."
     lacking = application is None or application.running < max(1, application.target)
     if not lacking and application is not None:
         return Reason.PROVING, "all replicas are up; asks for a real inference."
