@@ -87,6 +87,40 @@ async def test_a_kept_document_that_cannot_be_read_is_no_obstacle(state_dir: Pat
         assert await served(gateway)
 
 
+async def test_a_document_that_cannot_be_kept_is_in_effect_and_kept_later(
+    gateway: Gateway, document: RouteDocument, state_dir: Path
+) -> None:
+    in_the_way = state_dir / "routes.new"
+    in_the_way.mkdir()
+    await gateway.publish(document)
+    await until(lambda: gateway.agent.status.error is not None)
+    assert "cannot be kept" in str(gateway.agent.status.error)
+    wanted = RouteDocument(backends=document.backends, routes=(route(SERVICE, "bbbb2222"),))
+    await gateway.publish(wanted)
+    assert (await gateway.get(f"{SERVICE}/v1/x"))[2]["x-modelyard-revision"] == "bbbb2222"
+    in_the_way.rmdir()
+    gateway.haproxy.changed.set()
+    await until(lambda: gateway.agent.status.error is None)
+    assert RouteDocument.from_json((state_dir / "routes.json").read_text()) == wanted
+
+
+async def test_a_configuration_that_cannot_be_written_is_told_and_written_later(
+    gateway: Gateway, document: RouteDocument, state_dir: Path
+) -> None:
+    await gateway.publish(document)
+    in_the_way = state_dir / "haproxy.new"
+    in_the_way.mkdir()
+    # Another RayCluster needs another configuration.
+    wanted = RouteDocument(backends=(*document.backends, Backend(name="platform.other")), routes=document.routes)
+    gateway.source.publish(wanted.to_json())
+    await until(lambda: gateway.agent.status.error is not None)
+    assert in_the_way.name in str(gateway.agent.status.error)
+    assert await served(gateway)
+    in_the_way.rmdir()
+    await until(lambda: gateway.agent.status.version == wanted.version)
+    assert gateway.agent.status.error is None
+
+
 async def test_a_dead_haproxy_is_started_again(gateway: Gateway, document: RouteDocument) -> None:
     await gateway.publish(document)
     for number, killed in enumerate((signal.SIGKILL, signal.SIGTERM), start=2):

@@ -97,6 +97,24 @@ async def test_reloads_lose_nothing_and_no_kept_connection_stays_behind(gateway:
     assert gateway.agent.status.reloads == 5
 
 
+async def test_new_workers_that_refuse_connections_cost_no_request(gateway: Gateway, node: StartNode) -> None:
+    """A worker whose pod is ready may not listen yet, and one that does no more is still in the document."""
+    good = [await node("one"), await node("two")]
+
+    def document(dead: list[RayNode]) -> RouteDocument:
+        return RouteDocument(backends=(backend([*good, *dead]),), routes=(route(SERVICE, revision(0)),))
+
+    await gateway.publish(document([]))
+    async with Load(gateway) as load:
+        for number in range(3):
+            await gateway.publish(document([RayNode(f"dead-{number}-{each}") for each in range(4)]))
+            await load.goes_on()
+            await gateway.publish(document([]))
+            await load.goes_on()
+    assert load.faults == []
+    assert gateway.agent.status.reloads == 0
+
+
 async def test_a_request_on_a_connection_to_a_replaced_worker_goes_where_it_belongs_now(
     gateway: Gateway, node: StartNode
 ) -> None:

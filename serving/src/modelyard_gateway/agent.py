@@ -37,7 +37,7 @@ class Status:
     applied_at: str | None
     """When it took effect, RFC 3339."""
     error: str | None
-    """Why the newest document is not in effect, or what is wrong with HAProxy; None when all is well."""
+    """Why the newest document is not in effect or not kept, or what is wrong with HAProxy; None when all is well."""
     reloads: int
     """Reloads of HAProxy since the agent started."""
     starts: int
@@ -62,6 +62,8 @@ class Agent:
         self._wanted: RouteDocument | None = None
         self._applied: RouteDocument | None = None
         self._applied_at: datetime | None = None
+        self._on_disk: RouteDocument | None = None
+        self._unkept: str | None = None
         self._refusal: str | None = None
         self._failure: str | None = None
         self._reloads = 0
@@ -76,7 +78,7 @@ class Agent:
         return Status(
             version=in_effect.version if in_effect else None,
             applied_at=self._applied_at.isoformat() if in_effect and self._applied_at else None,
-            error=self._failure or self._refusal,
+            error=self._failure or self._refusal or self._unkept,
             reloads=self._reloads,
             starts=self._starts,
         )
@@ -98,7 +100,7 @@ class Agent:
     async def run(self) -> None:
         """Follow the source and keep its newest good document in effect, until cancelled."""
         # A restart serves at once what it served before, whether or not the source answers.
-        self._wanted = await asyncio.to_thread(self._kept.read)
+        self._wanted = self._on_disk = await asyncio.to_thread(self._kept.read)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow())
             tasks.create_task(self._keep())
@@ -148,8 +150,20 @@ class Agent:
         if wanted != self._applied:
             self._applied = wanted
             self._applied_at = self._clock()
-            await asyncio.to_thread(self._kept.write, wanted)
             logger.info("version %s is in effect: %d routes", wanted.version, len(wanted.routes))
+        if wanted != self._on_disk:
+            await self._keep_on_disk(wanted)
+
+    async def _keep_on_disk(self, document: RouteDocument) -> None:
+        """Keep the document for a restart; where that fails, it is in effect all the same and each turn tries again."""
+        try:
+            await asyncio.to_thread(self._kept.write, document)
+        except OSError as error:
+            if self._unkept is None:
+                logger.error("the route document cannot be kept: %s", error)  # noqa: TRY400 - the disk's fault
+            self._unkept = f"the route document is in effect, but cannot be kept for a restart: {error}"
+        else:
+            self._on_disk, self._unkept = document, None
 
     async def _bring_about(self, wanted: RouteDocument) -> bool:
         """Whether the document was in effect already; else do what is missing."""

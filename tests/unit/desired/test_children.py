@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.desired.samples import GPU_POOL, PLATFORM, cluster, pool, resolved, revision, service
 
 from modelyard_operator.desired.ray_cluster import ray_cluster, ray_cluster_name, with_groups
+from modelyard_operator.desired.ray_pods import SERVE_ENV, ray_environment
 from modelyard_operator.desired.revision import Phase, from_manifest, new_revision, to_manifest
 from modelyard_operator.desired.worker_group import sized, worker_group
 from modelyard_serving.contract import ReplicaConfig
@@ -81,6 +82,22 @@ def test_pods_are_hardened_and_read_models_only() -> None:
     mounts = {m["mountPath"]: m for m in group["template"]["spec"]["containers"][0]["volumeMounts"]}
     assert mounts["/models/models"]["readOnly"]
     assert group["template"]["spec"]["automountServiceAccountToken"] is False
+
+
+def test_each_variable_is_there_once_and_what_the_operator_needs_wins() -> None:
+    """The API server refuses a name that is there twice."""
+    mine = {"name": "TOKEN", "secretKeyRef": {"name": "hub", "key": "token"}}
+    users = [{"name": name, "value": "of the user"} for name in ("HOME", "HTTP_PROXY", "SSL_CERT_FILE", "REGION")]
+    runtime = cluster(
+        env=[*users, mine], proxy={"httpProxy": "http://proxy:3128"}, caBundle={"name": "ca", "key": "ca.pem"}
+    ).spec.runtime
+    env = ray_environment(runtime)
+    values = {variable["name"]: variable.get("value") for variable in env}
+    assert len(env) == len(values)
+    assert SERVE_ENV.items() <= values.items()
+    assert values["HTTP_PROXY"] == values["http_proxy"] == "http://proxy:3128"
+    assert values["SSL_CERT_FILE"] == values["REQUESTS_CA_BUNDLE"] != "of the user"
+    assert (values["REGION"], values["TOKEN"]) == ("of the user", None)
 
 
 @given(pool_name=NAMES, shape=st.from_regex(r"[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?", fullmatch=True))

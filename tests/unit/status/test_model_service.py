@@ -29,6 +29,7 @@ MARKED = "modelyard-reason=ModelNotFound: There is no folder /models/models/new.
 HEAD_GONE = Failure(Reason.HEAD_GONE, "The head is gone.")
 UNREACHABLE = Failure(Reason.SERVE_UNREACHABLE, "No answer from the head.")
 ABSENT = Failure(Reason.KUBERAY_ABSENT, "KubeRay is not installed. Install KubeRay.")
+KILLED = Failure(Reason.OUT_OF_MEMORY, "Worker w-1 was killed for its memory.")
 ZERO = {"minReplicas": 0, "maxReplicas": 2}
 
 
@@ -82,6 +83,8 @@ CASES = [
          seen(app(FIRST, "DEPLOYING", 0), pods=(worker(FIRST, waiting=Reason.PULLING_IMAGE),))),
     Case("the model loads", "-NotServing +LoadingModel -Healthy -LoadingModel", (FIRST,),
          seen(app(FIRST, "DEPLOYING", 0), pods=(worker(FIRST, ready=True),))),
+    Case("its former run still finishes requests", "-NotServing +Draining -Healthy -Draining", (FIRST,),
+         seen(app(FIRST, "DELETING", 1), pods=(worker(FIRST, ready=True),)), words="former run"),
     Case("the first replica of two is up", "-NotServing +LoadingModel -Healthy -LoadingModel", (FIRST,),
          seen(app(FIRST, "DEPLOYING", 1, 2), pods=(worker(FIRST, ready=True),)), words="1 of 2"),
     Case("it proves itself", "-NotServing +Proving -Healthy -Proving", (FIRST,), seen(app(FIRST))),
@@ -198,3 +201,24 @@ def test_it_says_where_and_how_many() -> None:
     assert (status.replicas, status.desired_replicas, status.active_revision) == (2, 3, ACTIVE.name)
     assert (status.serving_cluster, status.worker_shape) == ("models/shared", "cpu/small")
     assert status.selector == "modelyard.dev/service=smollm2"
+
+
+@pytest.mark.parametrize(
+    ("application", "expected"),
+    [
+        (app(ACTIVE, "UPDATING", 0, 1, "The replica died."), ("True", "OutOfMemory")),
+        (app(ACTIVE, "UPDATING", 1, 2), ("False", "Healthy")),
+        (app(ACTIVE, "UPDATING", 0, 1), ("False", "Healthy")),
+    ],
+    ids=["Serve complains", "it only grows", "it only starts"],
+)
+def test_a_death_in_a_group_is_told_where_serve_complains(
+    application: ApplicationFacts, expected: tuple[str, str]
+) -> None:
+    """Services share a group: the neighbour's death is not this one's."""
+    deaths = {ACTIVE.group["groupName"]: KILLED}
+    view = ClusterView(RAY, {RAY: RayClusterView(HEAD, (), {application.name: application}, deaths=deaths)})
+    status = told(Case("", "", (ACTIVE,), view, ACTIVE.name))
+    (degraded,) = (c for c in status.conditions if c.type.value == "Degraded")
+    assert (degraded.status, degraded.reason) == expected
+    assert (KILLED.message in degraded.message) == (expected[0] == "True")

@@ -1,0 +1,139 @@
+"""RayClusters of one ServingCluster: one that is refused, old ones, and a ServingCluster that cannot be read."""
+
+import pytest
+from tests.unit.reconcile.world import CLUSTER, SERVICE, World
+
+from modelyard_operator.kube.client import MODEL_SERVICE, RAY_CLUSTER, SERVING_CLUSTER
+from modelyard_operator.kube.errors import Forbidden, Invalid, KubeError
+
+QUOTA = "admission webhook denied the request: team quota"
+
+
+async def turns(world: World, count: int) -> None:
+    for _ in range(count):
+        await world.turn()
+
+
+def ray_clusters(world: World) -> list[str]:
+    return [m["metadata"]["name"] for m in world.kube.all(RAY_CLUSTER)]
+
+
+def edit(world: World, **runtime: object) -> None:
+    """Change the ServingCluster: another head is another RayCluster."""
+    shared = world.kube.find(SERVING_CLUSTER, CLUSTER.name, namespace=CLUSTER.namespace)
+    assert shared is not None
+    world.kube.put({**shared, "spec": {**shared["spec"], **runtime}})
+
+
+@pytest.mark.parametrize("error", [Invalid(QUOTA), Forbidden(QUOTA)], ids=["invalid", "forbidden"])
+async def test_the_first_ray_cluster_that_is_refused_is_told(world: World, error: KubeError) -> None:
+    world.kube.fail("apply", RAY_CLUSTER, error, times=4)
+    world.apply_service()
+    await turns(world, 3)
+    assert ray_clusters(world) == []
+    conditions = world.conditions(SERVING_CLUSTER, CLUSTER)
+    assert conditions["Degraded"] == ("True", "ConfigRefused")
+    assert conditions["Ready"] == ("False", "ConfigRefused")
+    assert QUOTA in world.message("Degraded", SERVING_CLUSTER, CLUSTER)
+    assert world.conditions()["Ready"] == ("False", "ConfigRefused")
+    await world.settle()
+    assert world.conditions()["Ready"] == ("True", "Serving")
+    assert world.conditions(SERVING_CLUSTER, CLUSTER)["Degraded"] == ("False", "Healthy")
+
+
+async def test_a_ray_cluster_that_is_refused_does_not_stop_the_others(world: World) -> None:
+    world.apply_service()
+    await world.settle()
+    (old,) = ray_clusters(world)
+    (application,) = world.applications
+    world.kube.fail("apply", RAY_CLUSTER, Invalid(QUOTA), times=12)
+    edit(world, head={"memory": "8Gi"})
+    await turns(world, 2)
+    world.apply_service(replicas=2)
+    await turns(world, 6)
+    assert ray_clusters(world) == [old]
+    assert world.conditions(SERVING_CLUSTER, CLUSTER)["Degraded"] == ("True", "ConfigRefused")
+    assert QUOTA in world.message("Degraded", SERVING_CLUSTER, CLUSTER)
+    assert world.serve.target(application) == 2
+    assert world.message("Available") == "2 of 2 replicas serve."
+    await turns(world, 30)
+    assert len(ray_clusters(world)) == 1
+    assert ray_clusters(world) != [old]
+    assert world.conditions()["Ready"] == ("True", "Serving")
+    assert world.conditions(SERVING_CLUSTER, CLUSTER)["Degraded"] == ("False", "Healthy")
+
+
+async def test_a_change_of_a_standing_ray_cluster_that_is_refused_leaves_it_in_view(world: World) -> None:
+    world.apply_service()
+    await world.settle()
+    (application,) = world.applications
+    world.kube.fail("apply", RAY_CLUSTER, Invalid(QUOTA), times=8)
+    world.apply_service(resources={"memory": "4Gi"})
+    await turns(world, 6)
+    assert world.conditions(SERVING_CLUSTER, CLUSTER)["Degraded"] == ("True", "ConfigRefused")
+    assert world.conditions(SERVING_CLUSTER, CLUSTER)["Available"] == ("True", "Serving")
+    assert world.conditions()["Available"] == ("True", "Serving")
+    assert world.applications[application] == "RUNNING"
+    await turns(world, 20)
+    assert world.conditions()["Ready"] == ("True", "Serving")
+
+
+async def test_a_serving_cluster_that_cannot_be_read_is_told_and_what_runs_goes_on(world: World) -> None:
+    world.apply_service()
+    await world.settle()
+    before = world.applications, world.document, world.kube.all(RAY_CLUSTER)
+    edit(world, head={"memory": "much"})
+    await turns(world, 4)
+    conditions = world.conditions(SERVING_CLUSTER, CLUSTER)
+    assert (conditions["Accepted"], conditions["Ready"]) == (("False", "InvalidSpec"),) * 2
+    assert conditions["Available"] == ("True", "Serving")
+    assert "head.memory" in world.message("Accepted", SERVING_CLUSTER, CLUSTER)
+    assert before == (world.applications, world.document, world.kube.all(RAY_CLUSTER))
+    edit(world, head={})
+    await world.settle()
+    assert world.conditions(SERVING_CLUSTER, CLUSTER)["Ready"] == ("True", "Serving")
+
+
+async def test_a_serving_cluster_that_cannot_be_read_can_be_deleted(world: World) -> None:
+    edit(world, head={"memory": "much"})
+    await turns(world, 2)
+    world.delete(SERVING_CLUSTER, CLUSTER)
+    await turns(world, 2)
+    assert world.kube.all(SERVING_CLUSTER) == []
+
+
+async def test_an_old_ray_cluster_stays_while_an_application_there_finishes(world: World) -> None:
+    """Its service and all records of it are gone by then."""
+    world.apply_service()
+    await world.settle()
+    (old,) = ray_clusters(world)
+    (application,) = world.applications
+    world.serve.slow.add(application)
+    serve = world.serve
+    edit(world, head={"memory": "8Gi"})
+    world.delete(MODEL_SERVICE, SERVICE)
+    await turns(world, 12)
+    assert world.revisions == {}
+    assert world.kube.all(MODEL_SERVICE) == []
+    assert serve.states == {application: "DELETING"}
+    assert old in ray_clusters(world)
+    serve.slow.clear()
+    await turns(world, 4)
+    assert len(ray_clusters(world)) == 1
+    assert old not in ray_clusters(world)
+
+
+async def test_a_stopped_revision_keeps_no_old_ray_cluster(world: World) -> None:
+    world.apply_service()
+    await world.settle()
+    world.apply_service(suspend=True)
+    await world.settle()
+    (old,) = ray_clusters(world)
+    assert list(world.revisions.values()) == ["Stopped"]
+    edit(world, head={"memory": "8Gi"})
+    await turns(world, 4)
+    assert len(ray_clusters(world)) == 1
+    assert old not in ray_clusters(world)
+    world.apply_service()
+    await world.settle()
+    assert world.conditions()["Ready"] == ("True", "Serving")
