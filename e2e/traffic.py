@@ -77,13 +77,18 @@ class Load:
 
 @dataclass
 class Stream:
-    """One long streamed completion, read by a thread of its own while the test goes on."""
+    """One long streamed completion, read by a thread of its own while the test goes on.
+
+    with Stream(url, body) as stream: ...
+    assert stream.lasted: it was still going when the block ended, and went on after that.
+    """
 
     url: str
     body: dict[str, Any]
     events: int = 0
-    finished: bool = False
+    lasted: bool = False
     error: str | None = None
+    _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
     def __enter__(self) -> "Stream":
@@ -92,8 +97,9 @@ class Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
         if self._thread is not None:
-            self._thread.join(timeout=600)
+            self._thread.join(timeout=60)
 
     def _read(self) -> None:
         request = urllib.request.Request(  # noqa: S310 - the URL is the gateway's
@@ -101,15 +107,24 @@ class Stream:
             data=json.dumps({**self.body, "stream": True}).encode(),
             headers={"content-type": "application/json"},
         )
+        after = 0
         try:
-            with urllib.request.urlopen(request, timeout=600) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
                 for raw in answer:
                     line = raw.decode().strip()
+                    if not line.startswith("data: "):
+                        continue
                     if line == "data: [DONE]":
-                        self.finished = True
-                    elif line.startswith("data: "):
-                        if "error" in json.loads(line.removeprefix("data: ")):
-                            self.error = line
-                        self.events += 1
+                        self.error = f"the completion ended by itself after {self.events} events"
+                        return
+                    if "error" in json.loads(line.removeprefix("data: ")):
+                        self.error = line
+                        return
+                    self.events += 1
+                    after += self._over.is_set()
+                    if after > 5:
+                        self.lasted = True
+                        return
+            self.error = f"the stream broke off after {self.events} events"
         except OSError as error:
             self.error = repr(error)
