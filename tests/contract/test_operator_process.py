@@ -5,6 +5,7 @@ There are no controllers and no Ray here: it is about starting, holding, reporti
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ from tests.contract.manifests import cluster, cpu_pool, service
 from tests.kubectl import Kubectl
 
 from modelyard_hack.control_plane import free_ports
+from modelyard_hack.layout import StateFolder
+from modelyard_hack.processes import running_pid
 from modelyard_operator.reconcile.finalizer import FINALIZER
 
 SPACE = "operator-process"
@@ -31,6 +34,7 @@ class Operator:
 
     def __init__(self, kubeconfig: Path, log: Path) -> None:
         self.log = log
+        self.stuck_after_s = 120.0
         self.probe_port, self.metrics_port = free_ports(2)
         self._environment = os.environ | {
             "KUBECONFIG": str(kubeconfig),
@@ -44,8 +48,9 @@ class Operator:
 
     def start(self) -> None:
         command = [sys.executable, "-P", "-m", "modelyard_operator"]
+        environment = self._environment | {"MODELYARD_STUCK_AFTER_S": str(self.stuck_after_s)}
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
     def kill(self) -> None:
         """As a node that loses its power does."""
@@ -64,12 +69,18 @@ class Operator:
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
-    def healthy(self) -> bool:
+    def probe(self) -> int | None:
+        """The status of the liveness probe; None where nothing answers."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.probe_port}/healthz", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return None
+
+    def healthy(self) -> bool:
+        return self.probe() == 200
 
     def metrics(self) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5) as answer:
@@ -174,3 +185,21 @@ def test_it_ends_soon_when_it_is_told_to(kubectl: Kubectl, operator: Operator) -
     code, seconds = operator.terminate()
     assert code == 0
     assert seconds < 5
+
+
+@pytest.mark.timeout(120)
+def test_a_loop_that_hangs_fails_the_probe(kubectl: Kubectl, operator: Operator) -> None:
+    """The API server takes requests and answers none; when it answers again, so does the probe."""
+    operator.stuck_after_s = 2
+    operator.start()
+    until(operator.healthy, "the probe answers")
+    _create(kubectl)
+    until(lambda: _reason(kubectl, "servingcluster/shared") == "KubeRayAbsent", "the cluster's loop turns")
+    apiserver = running_pid(StateFolder(kubectl.kubeconfig.parents[1]), "apiserver")
+    assert apiserver is not None
+    os.kill(apiserver, signal.SIGSTOP)
+    try:
+        until(lambda: operator.probe() == 500, "the probe fails", timeout_s=60)
+    finally:
+        os.kill(apiserver, signal.SIGCONT)
+    until(operator.healthy, "the probe answers again", timeout_s=60)
