@@ -64,7 +64,7 @@ class Operator(Placed):
     image: ImageReference = Field(default="", description="A whole image reference, instead of registry and tag.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="What it logs.")
     stuck_after_seconds: Whole = Field(
-        default=120, ge=90, le=3600, description="Its liveness probe fails when a loop takes longer than this."
+        default=120, ge=60, le=3600, description="Its liveness probe fails when a loop takes longer than this."
     )
     resync_seconds: Whole = Field(
         default=300, ge=10, le=86400, description="How often it looks at an object that nothing happens to."
