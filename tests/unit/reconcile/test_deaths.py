@@ -3,9 +3,13 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tests.unit.reconcile.world import World
+
 from modelyard_operator.api.conditions import Reason
+from modelyard_operator.kube.client import CONTROLLER_REVISION
 from modelyard_operator.reconcile.deaths import PodDeaths
 
+BAD = "pvc://models/too-hungry"
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
@@ -43,3 +47,22 @@ def test_it_is_forgotten_in_time() -> None:
     deaths.note(pod(reason="OOMKilled"), NOW)
     assert deaths.of("models", "shared-1", NOW + timedelta(minutes=9))
     assert deaths.of("models", "shared-1", NOW + timedelta(minutes=11)) == {}
+
+
+async def test_the_service_tells_what_killed_its_worker(world: World) -> None:
+    """Serve knows only that the node died, and KubeRay has taken the pod away: the watch event told why."""
+    world.broken = {BAD: "The actor died because its node has died."}
+    world.apply_service(BAD)
+    for _ in range(4):
+        await world.turn()
+    assert world.conditions()["Degraded"] == ("True", "DeployFailed")
+    (revision,) = world.kube.all(CONTROLLER_REVISION)
+    killed = pod(reason="OOMKilled")
+    killed["metadata"]["labels"] = {
+        "ray.io/cluster": revision["data"]["rayCluster"],
+        "ray.io/group": revision["data"]["workerGroup"]["groupName"],
+    }
+    world.app.deaths.note(killed, world.now)
+    await world.turn()
+    await world.turn()
+    assert world.conditions()["Degraded"] == ("True", "OutOfMemory")
