@@ -1,0 +1,138 @@
+"""The RayClusters of a ServingCluster: which stand, and how they are made, corrected and put away."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelyard_operator.api.accelerator_pool import AcceleratorPool
+from modelyard_operator.api.serving_cluster import ServingCluster
+from modelyard_operator.desired.names import CLUSTER_LABEL, CLUSTER_NAMESPACE_LABEL
+from modelyard_operator.desired.ray_cluster import ray_cluster, with_groups
+from modelyard_operator.desired.revision import Phase
+from modelyard_operator.desired.worker_group import sized
+from modelyard_operator.kube.client import ACCELERATOR_POOL, POD, RAY_CLUSTER, Manifest
+from modelyard_operator.observed.kuberay import parse_ray_cluster
+from modelyard_operator.observed.pods import PodFacts, parse_pods
+from modelyard_operator.reconcile.app import App
+from modelyard_operator.reconcile.reading import InvalidSpec, parse
+from modelyard_operator.reconcile.result import Key
+from modelyard_operator.reconcile.tenants import Tenants
+
+log = logging.getLogger(__name__)
+
+RENDERED_ANNOTATION = "modelyard.dev/rendered-spec"
+"""The RayCluster's spec without groups, as it was rendered when it was made: what runs is restored to this."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What stands of a ServingCluster, by the name of the RayCluster, from complete LISTs."""
+
+    manifests: Mapping[str, Manifest]
+    pods: Mapping[str, tuple[PodFacts, ...]]
+    limits: Mapping[str, int]
+    """Most workers of a group, by AcceleratorPool."""
+
+    def pods_of(self, name: str) -> tuple[PodFacts, ...]:
+        """The pods of one RayCluster."""
+        return self.pods.get(name, ())
+
+
+class RayClusters:
+    """Makes, corrects and puts away RayClusters."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def standing(self, key: Key) -> Standing:
+        """What stands of the ServingCluster `key` now."""
+        kube = self._app.kube
+        labels = f"{CLUSTER_LABEL}={key.name},{CLUSTER_NAMESPACE_LABEL}={key.namespace}"
+        manifests = await kube.list(RAY_CLUSTER, namespace=key.namespace, labels=labels)
+        pods = _by_ray_cluster(await kube.list(POD, namespace=key.namespace, labels=labels))
+        return Standing(
+            manifests={manifest["metadata"]["name"]: manifest for manifest in manifests},
+            pods={name: parse_pods(members) for name, members in pods.items()},
+            limits=await self._limits(),
+        )
+
+    def is_unused(self, key: Key, name: str, tenants: Tenants) -> bool:
+        """Whether no revision needs a RayCluster, and the last look saw no application finish its requests there."""
+        if any(r.ray_cluster == name and r.phase is not Phase.STOPPED for r in tenants.revisions):
+            return False
+        view = self._app.views.get(key)
+        seen = view.ray_clusters.get(name) if view else None
+        return seen is not None and not seen.applications
+
+    async def put_away(self, key: Key, live: Manifest) -> None:
+        """Delete a RayCluster that nothing needs any more."""
+        name = live["metadata"]["name"]
+        await self._app.kube.delete(RAY_CLUSTER, name, namespace=key.namespace, uid=live["metadata"]["uid"])
+        log.info("RayCluster %s/%s is no longer needed: deleted", key.namespace, name)
+
+    async def apply(self, cluster: ServingCluster, name: str, standing: Standing, tenants: Tenants) -> Manifest:
+        """Make or correct one RayCluster; gives it as it stands."""
+        live, pods, limits = standing.manifests.get(name), standing.pods_of(name), standing.limits
+        base = ray_cluster(cluster, self._app.platform)
+        base["metadata"]["name"] = name
+        rendered = json.dumps(base["spec"], sort_keys=True)
+        if live is not None:
+            kept = (live["metadata"].get("annotations") or {}).get(RENDERED_ANNOTATION, rendered)
+            if kept != rendered and not parse_ray_cluster(live).was_ready:
+                await self._app.kube.delete(
+                    RAY_CLUSTER, name, namespace=cluster.metadata.namespace, uid=live["metadata"]["uid"]
+                )
+                log.info("RayCluster %s was never ready and would be made otherwise today: made anew", name)
+                return live
+            base["spec"], rendered = json.loads(kept), kept
+        base["metadata"]["annotations"] = {RENDERED_ANNOTATION: rendered}
+        groups = {
+            r.group["groupName"]: sized(r.group, limits.get(r.data["pool"], r.data["maxWorkers"]))
+            for r in tenants.running()
+            if r.ray_cluster == name
+        }
+        left: dict[str, list[str]] = {pod.group: [] for pod in pods if not pod.is_head}
+        if tenants.unread and live is not None:
+            left |= {group["groupName"]: [] for group in live["spec"].get("workerGroupSpecs") or []}
+        else:
+            for pod in pods:
+                if not pod.is_head and pod.started is None:
+                    left[pod.group].append(pod.name)
+        wanted = with_groups(base, live, groups.values(), left)
+        if live is not None:
+            if _contains(live, wanted) and len(live["spec"].get("workerGroupSpecs") or []) == len(
+                wanted["spec"]["workerGroupSpecs"]
+            ):
+                return live
+            # Ray's autoscaler writes the groups' sizes: what it wrote since we read must not be undone.
+            wanted["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
+        return await self._app.kube.apply(wanted)
+
+    async def _limits(self) -> dict[str, int]:
+        limits = {}
+        for manifest in await self._app.kube.list(ACCELERATOR_POOL):
+            try:
+                pool = parse(AcceleratorPool, manifest)
+            except InvalidSpec as error:
+                log.warning("AcceleratorPool %s cannot be read: %s", manifest["metadata"]["name"], error)
+            else:
+                limits[pool.metadata.name] = pool.spec.max_workers
+        return limits
+
+
+def _by_ray_cluster(pods: Iterable[Manifest]) -> dict[str, list[Manifest]]:
+    found: dict[str, list[Manifest]] = {}
+    for pod in pods:
+        found.setdefault(pod["metadata"]["labels"].get("ray.io/cluster", ""), []).append(pod)
+    return found
+
+
+def _contains(live: Any, wanted: Any) -> bool:
+    """Whether `live` already says all that `wanted` says; what the API server added does not count."""
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping) and all(k in live and _contains(live[k], v) for k, v in wanted.items())
+    if isinstance(wanted, list):
+        return isinstance(live, list) and len(live) == len(wanted) and all(map(_contains, live, wanted))
+    return bool(live == wanted)

@@ -1,0 +1,117 @@
+"""Asks Ray Serve what runs on a RayCluster, and is the only writer of its config."""
+
+import base64
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from modelyard_operator.api.conditions import Reason
+from modelyard_operator.desired.names import DASHBOARD_PORT, parse_application_name, revision_object_name
+from modelyard_operator.desired.revision import Phase
+from modelyard_operator.desired.serve_config import ServeChange, fragments, serve_change
+from modelyard_operator.kube.client import CONTROLLER_REVISION, MODEL_SERVICE, SECRET, Manifest
+from modelyard_operator.observed.failures import Failure
+from modelyard_operator.observed.kuberay import RayClusterFacts, parse_ray_cluster
+from modelyard_operator.observed.pods import PodFacts
+from modelyard_operator.observed.serve import ApplicationFacts, parse_details
+from modelyard_operator.observed.view import RayClusterView
+from modelyard_operator.ray.client import ConfigRefused, ServeUnreachable
+from modelyard_operator.reconcile.app import App
+from modelyard_operator.reconcile.result import Key
+from modelyard_operator.reconcile.tenants import Tenants
+
+log = logging.getLogger(__name__)
+
+_TAKEN_UP_WITHIN = timedelta(seconds=60)
+"""KubeRay writes a RayCluster's first status within this, or it does not run."""
+
+
+class ServeWriter:
+    """Writes Serve configs, each as a whole."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def serve(self, key: Key, manifest: Manifest, pods: tuple[PodFacts, ...], tenants: Tenants) -> RayClusterView:
+        """Ask Serve what runs, and write its config if something else should."""
+        facts = parse_ray_cluster(manifest)
+        trouble = self._head_trouble(facts, manifest, pods)
+        if trouble is not None or not facts.head_ready or not facts.head_address:
+            return RayClusterView(facts, pods, None, trouble)
+        token = await self._token(key.namespace, facts.name)
+        if token is None:
+            return RayClusterView(facts, pods, None)
+        client = self._app.serve_clients.client(f"{facts.head_address}:{DASHBOARD_PORT}", token)
+        try:
+            applications = parse_details(await client.details())
+            change = await self._change(tenants, facts.name, applications)
+            if change.needed:
+                await client.put(change.config)
+                log.info(
+                    "Serve config of %s written: added %s, changed %s, removed %s, kept %s",
+                    facts.name, change.added, change.changed, change.removed, change.kept,
+                )  # fmt: skip
+        except ServeUnreachable as error:
+            return RayClusterView(facts, pods, None, Failure(Reason.SERVE_UNREACHABLE, str(error)))
+        except ConfigRefused as error:
+            return RayClusterView(facts, pods, applications, Failure(Reason.CONFIG_REFUSED, str(error)))
+        return RayClusterView(facts, pods, applications)
+
+    async def _change(self, tenants: Tenants, name: str, applications: Mapping[str, ApplicationFacts]) -> ServeChange:
+        wanted = fragments(tenants.by_key.values(), name)
+        # What is going away cannot be asked for again until it is gone.
+        leaving = {app for app, facts in applications.items() if facts.config is None and facts.status == "DELETING"}
+        wanted = {app: fragment for app, fragment in wanted.items() if app not in leaving}
+        standing: dict[str, dict[str, Any] | None] = {
+            app: facts.config for app, facts in applications.items() if app not in leaving
+        }
+        retired = [app for app in standing if app not in wanted and await self._is_retired(tenants, app)]
+        return serve_change(wanted, standing, retired)
+
+    async def _is_retired(self, tenants: Tenants, application: str) -> bool:
+        """Whether it is recorded that an application may go: in its revision, or because its service is deleted.
+
+        One that is not ours by its name goes too: the cluster is the operator's. One whose record is lost (its
+        service was made again under its name) goes once every gateway is known to lead elsewhere.
+        """
+        parts = parse_application_name(application)
+        if parts is None:
+            return True
+        namespace, name, revision = parts
+        own, kube = Key(namespace, name), self._app.kube
+        tenant = tenants.by_key.get(own)
+        recorded = [r for r in tenant.revisions if r.name == revision] if tenant else []
+        if recorded:
+            return recorded[0].phase in (Phase.RETIRED, Phase.STOPPED)
+        # Absence from a LIST is not enough to take a model down: ask for this one.
+        if await kube.get(MODEL_SERVICE, name, namespace=namespace) is None:
+            return True
+        record = revision_object_name(name, revision)
+        if await kube.get(CONTROLLER_REVISION, record, namespace=namespace) is not None:
+            return False
+        return self._app.leads_to(own) not in (None, revision)
+
+    async def _token(self, namespace: str, name: str) -> str | None:
+        secret = await self._app.kube.get(SECRET, name, namespace=namespace)
+        encoded = ((secret or {}).get("data") or {}).get("auth_token")
+        return base64.b64decode(encoded).decode() if encoded else None
+
+    def _head_trouble(self, facts: RayClusterFacts, manifest: Manifest, pods: Iterable[PodFacts]) -> Failure | None:
+        head = next((pod for pod in pods if pod.is_head), None)
+        if head is not None and head.trouble is not None:
+            return head.trouble
+        if facts.was_ready and not facts.head_ready:
+            return Failure(
+                Reason.HEAD_GONE,
+                f"The head of RayCluster {facts.name} is gone; KubeRay starts another one, "
+                "and the models are then started again.",
+            )
+        made = datetime.fromisoformat(manifest["metadata"]["creationTimestamp"])
+        if not facts.seen_by_kuberay and self._app.clock() - made > _TAKEN_UP_WITHIN:
+            return Failure(
+                Reason.KUBERAY_ABSENT,
+                f"KubeRay has not taken up RayCluster {facts.name}: is its operator running? "
+                "`kubectl get pods -A -l app.kubernetes.io/component=kuberay-operator` shows it.",
+            )
+        return None

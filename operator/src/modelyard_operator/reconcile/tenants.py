@@ -1,0 +1,58 @@
+"""The services bound to a ServingCluster, with their revisions."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from modelyard_operator.api.model_service import ModelService
+from modelyard_operator.desired.resolution import cluster_key
+from modelyard_operator.desired.revision import RUNNING_PHASES, Revision
+from modelyard_operator.desired.routes import active_revision
+from modelyard_operator.desired.serve_config import Tenant
+from modelyard_operator.kube.client import MODEL_SERVICE
+from modelyard_operator.reconcile.app import App
+from modelyard_operator.reconcile.reading import InvalidSpec, parse, revisions_of
+from modelyard_operator.reconcile.result import Key
+
+
+@dataclass(frozen=True)
+class Tenants:
+    """The services bound to a ServingCluster and their revisions, from complete LISTs."""
+
+    by_key: Mapping[Key, Tenant]
+    unread: bool
+    """Whether there are revisions that nobody here can read: what they need is not known, so nothing is put away."""
+
+    @property
+    def revisions(self) -> list[Revision]:
+        return [revision for tenant in self.by_key.values() for revision in tenant.revisions]
+
+    def running(self) -> list[Revision]:
+        return [revision for revision in self.revisions if revision.phase in RUNNING_PHASES]
+
+
+async def tenants_of(app: App, key: Key) -> Tenants:
+    """Who is bound to the ServingCluster `key`, or still runs on it."""
+    # Revisions first: a service that is made in between is seen without its revisions, never the reverse.
+    revisions = await revisions_of(app.kube)
+    tenants = {}
+    # One that is being deleted stays until it is gone: its own loop first waits for the gateways to refuse.
+    for manifest in await app.kube.list(MODEL_SERVICE):
+        here = tuple(r for r in revisions.of(manifest) if r.cluster_key == key)
+        try:
+            service = parse(ModelService, manifest)
+        except InvalidSpec:
+            spec, bound = None, False  # Its own loop says what is wrong.
+        else:
+            spec, bound = service.spec, cluster_key(service, app.default_cluster) == key
+        if here or bound:
+            own = Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+            tenants[own] = Tenant(spec, here, _active_replicas(app, key, here))
+    return Tenants(tenants, unread=key in revisions.unread)
+
+
+def _active_replicas(app: App, key: Key, revisions: Iterable[Revision]) -> int:
+    view, active = app.views.get(key), active_revision(revisions)
+    if view is None or active is None:
+        return 0
+    application = view.application(active.ray_cluster, active.application)
+    return application.running if application else 0
