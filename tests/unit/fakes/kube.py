@@ -10,6 +10,7 @@ and their conflicts, generations, finalizers, uids, garbage collection on demand
     assert kube.writes == []              # a second look writes nothing
 """
 
+import builtins
 import copy
 import itertools
 from collections import defaultdict
@@ -108,6 +109,21 @@ class FakeKube:
                 return
             for orphan in orphans:
                 del self._entries[orphan]
+
+    def dump(self) -> builtins.list[Manifest]:
+        """All that is kept, as plain data, with what the operator owns of it."""
+        entries = [self._entries[each] for each in sorted(self._entries, key=_order)]
+        return [
+            copy.deepcopy({"object": e.manifest, "applied": e.applied, "appliedStatus": e.applied_status})
+            for e in entries
+        ]
+
+    def load(self, dumped: Sequence[Manifest]) -> None:
+        """Keep what `dump` gave, and nothing else."""
+        entries = [_Entry(each["object"], each["applied"], each["appliedStatus"]) for each in copy.deepcopy([*dumped])]
+        self._entries = {_id(entry.manifest): entry for entry in entries}
+        versions = [int(entry.manifest["metadata"]["resourceVersion"]) for entry in entries]
+        self._counter = itertools.count(1 + max(versions))
 
     # KubeClient.
 
@@ -224,6 +240,10 @@ def _scope(kind: Kind, namespace: str | None) -> str:
 
 def _name(manifest: Manifest) -> str:
     return str(manifest["metadata"]["name"])
+
+
+def _order(each: _Id) -> tuple[str, str, str]:
+    return each.kind.kind, each.namespace, each.name
 
 
 def _id(manifest: Manifest) -> _Id:

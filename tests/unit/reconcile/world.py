@@ -26,6 +26,7 @@ from modelyard_operator.kube.client import (
     SERVING_CLUSTER,
     Kind,
     Manifest,
+    kind_of,
 )
 from modelyard_operator.kube.errors import KubeError, Unavailable
 from modelyard_operator.ray.client import ConfigRefused, Proof, ServeClient, ServeUnreachable
@@ -124,6 +125,7 @@ class FakeServe:
     """Ray Serve of one RayCluster: `ServeClient`, with applications that need steps to start and to stop."""
 
     config: dict[str, Any] | None = None
+    """What was put last, whole."""
     states: dict[str, str] = field(default_factory=dict)
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
@@ -171,6 +173,7 @@ class FakeServe:
             raise ConfigRefused(self.refuses)
         applications = {each["name"]: each for each in config["applications"]}
         self.puts.append(sorted(applications))
+        self.config = json.loads(json.dumps(config))
         for name in self.states.keys() - applications.keys():
             self.states[name] = "DELETING"
         for name, wanted in applications.items():
@@ -265,12 +268,20 @@ class World:
 
     def apply_service(self, uri: str = "pvc://models/smollm2", name: str = "smollm2", **spec: Any) -> None:
         manifest = service_manifest(uri, **spec)
-        standing = self.kube.find(MODEL_SERVICE, name, namespace="team-a")
-        metadata = {**manifest["metadata"], "name": name, "uid": f"uid-{name}"}
+        self.edit({**manifest, "metadata": {**manifest["metadata"], "name": name, "uid": f"uid-{name}"}})
+
+    def edit(self, manifest: Manifest) -> None:
+        """As `kubectl apply` does: what others wrote into the object stays."""
+        metadata = manifest["metadata"]
+        standing = self.kube.find(kind_of(manifest), metadata["name"], namespace=metadata.get("namespace", ""))
         if standing is not None:
-            manifest["status"] = standing.get("status") or {}
-            metadata["finalizers"] = standing["metadata"].get("finalizers", [])
-        self.kube.put({**manifest, "metadata": metadata})
+            finalizers = standing["metadata"].get("finalizers", [])
+            manifest = {
+                **manifest,
+                "status": standing.get("status") or {},
+                "metadata": {**metadata, "finalizers": finalizers},
+            }
+        self.kube.put(manifest)
 
     def delete(self, kind: Kind, key: Key) -> None:
         """As kubectl does: the object waits for its finalizers."""
