@@ -90,7 +90,7 @@ e2e: setup models  ## The whole system on the one-node cluster (E2E="-k name" se
 	hack/cluster up
 	hack/cluster images
 	MODELYARD_E2E_MODELS=$${XDG_CACHE_HOME:-$$HOME/.cache}/modelyard/models \
-	  hack/cluster exec -- $(BIN)/pytest e2e --timeout 600 $(E2E)
+	  hack/cluster exec -- $(BIN)/pytest e2e --timeout 600 --durations 30 --durations-min 3 $(E2E)
 
 .PHONY: demo
 demo: models  ## Serve SmolLM2 on this machine and ask it a question; KEEP=1 leaves it up, PORT=8000

@@ -56,6 +56,16 @@ def apply(manifest: dict[str, Any] | str | Path, namespace: str | None = None) -
         kubectl("apply", *where, "-f", "-", given=manifest if isinstance(manifest, str) else json.dumps(manifest))
 
 
+def make_serving_cluster(namespace: str, name: str, **runtime: object) -> None:
+    """A small ServingCluster that mounts the prepared models."""
+    spec = {
+        "head": {"cpu": "50m", "memory": "2Gi"},
+        "runtime": {"volumes": [{"claim": "models"}], **runtime},
+    }
+    metadata = {"name": name, "namespace": namespace}
+    apply({"apiVersion": "modelyard.dev/v1alpha1", "kind": "ServingCluster", "metadata": metadata, "spec": spec})
+
+
 def until(what: str, look: Callable[[], Value | None], *, within: float) -> Value:
     """The first true answer of `look`, or an AssertionError that says what did not come."""
     deadline = time.monotonic() + within

@@ -9,6 +9,7 @@ import pytest
 from e2e.cluster import RELEASE, REPOSITORY, SYSTEM, Service, apply, get, kubectl, run, until
 
 MODELS_CLAIM = "models"
+TEST_LABELS = {"modelyard.dev/e2e": "true"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -68,12 +69,12 @@ def gateway_url() -> str:
 
 @pytest.fixture
 def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A namespace of the test's own."""
+    """A namespace of the test's own; test_z_uninstall.py sees that all of them have gone."""
     name = "t-" + request.node.name.removeprefix("test_").replace("_", "-").split("[")[0][:40].strip("-")
-    kubectl("create", "namespace", name)
+    until(f"an earlier namespace {name} to be gone", lambda: get("namespace", name) is None, within=120)
+    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": TEST_LABELS}})
     yield name
     kubectl("delete", "namespace", name, "--wait=false")
-    until(f"namespace {name} to be gone", lambda: get("namespace", name) is None, within=120)
 
 
 @pytest.fixture

@@ -5,52 +5,42 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from e2e.cluster import SYSTEM, apply, get, items, kubectl, run, until
+from e2e.cluster import SYSTEM, apply, items, kubectl, make_serving_cluster, run, until
 from e2e.traffic import post
 
 if TYPE_CHECKING:
     from e2e.conftest import Maker
 
-CLUSTER = {
-    "apiVersion": "modelyard.dev/v1alpha1",
-    "kind": "ServingCluster",
-    "spec": {"head": {"cpu": "50m", "memory": "2Gi"}},
-}
 
-
-def _cluster(namespace: str, name: str, **runtime: object) -> None:
-    spec = {**CLUSTER["spec"], "runtime": {"volumes": [{"claim": "models"}], **runtime}}  # type: ignore[dict-item]
-    apply({**CLUSTER, "metadata": {"name": name, "namespace": namespace}, "spec": spec})
-
-
-@pytest.mark.timeout(300)
-def test_kuberay_absent(make: "Maker") -> None:
-    """Without KubeRay's operator nothing takes up a new RayCluster: the condition says so, and it heals."""
+@pytest.mark.timeout(420)
+def test_one_cause_after_the_other_is_told(make: "Maker") -> None:
+    """KubeRay is not there, then an image is not there, then the runtime lacks the replica's code: each is told, and
+    what heals it shows the next."""
     kubectl("scale", "deployment", "-n", "kuberay-system", "kuberay-operator", "--replicas=0")
     try:
-        _cluster(make.namespace, "own")
-        service = make("waiting", servingCluster={"name": "own"})
+        make_serving_cluster(make.namespace, "own", image="localhost/modelyard-serving:no-such-tag")
+        service = make("unlucky", servingCluster={"name": "own"})
         told = service.wait_reason("Degraded", "KubeRayAbsent", within=120)
         assert "KubeRay" in told["message"]
     finally:
         kubectl("scale", "deployment", "-n", "kuberay-system", "kuberay-operator", "--replicas=1")
-    until("the head to come up", lambda: _scl_ready(make.namespace, "own"), within=150)
-
-
-def _scl_ready(namespace: str, name: str) -> bool:
-    found = get("servingcluster", name, namespace) or {}
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in found.get("status", {}).get("conditions", []))
-
-
-@pytest.mark.timeout(300)
-def test_image_not_found_and_corrected(make: "Maker") -> None:
-    _cluster(make.namespace, "own", image="localhost/modelyard-serving:no-such-tag")
-    service = make("imageless", servingCluster={"name": "own"})
-    told = service.wait_reason("Degraded", "ImageNotFound", within=90)
+    told = service.wait_reason("Degraded", "ImageNotFound", within=120)
     assert "no-such-tag" in told["message"]
     assert "spec.runtime.image" in told["message"]
-    _cluster(make.namespace, "own")
-    until("the corrected cluster", lambda: _scl_ready(make.namespace, "own"), within=150)
+    package = "/tmp/shadow/modelyard_serving"  # noqa: S108 - in the pod
+    make_serving_cluster(make.namespace, "own", env=[{"name": "PYTHONPATH", "value": package.rpartition("/")[0]}])
+    head = until("the head to run", lambda: _running_head(make.namespace), within=150)
+    shadow = f"mkdir -p {package} && echo 'import no_such_module' > {package}/__init__.py"
+    kubectl("exec", "-n", make.namespace, head, "-c", "ray-head", "--", "sh", "-c", shadow)
+    told = service.wait_reason("Degraded", "ImportFailed", within=120)
+    assert "no_such_module" in told["message"]
+
+
+def _running_head(namespace: str) -> str | None:
+    for pod in items("pods", namespace, "ray.io/node-type=head"):
+        if any(c["name"] == "ray-head" and "running" in c["state"] for c in pod["status"].get("containerStatuses", [])):
+            return str(pod["metadata"]["name"])
+    return None
 
 
 @pytest.mark.timeout(400)
@@ -103,20 +93,6 @@ def test_no_node_fits(make: "Maker", platform: str) -> None:
     finally:
         service.delete()
         kubectl("delete", "apool", "vast")
-
-
-@pytest.mark.timeout(300)
-def test_code_that_fails_to_import(make: "Maker") -> None:
-    """A runtime image without the replica's code: Ray starts, the application cannot be imported."""
-    _cluster(make.namespace, "own", env=[{"name": "PYTHONPATH", "value": "/tmp/shadow"}])  # noqa: S108 - in the pod
-    until("the cluster", lambda: _scl_ready(make.namespace, "own"), within=150)
-    heads = items("pods", make.namespace, "ray.io/node-type=head")
-    package = "/tmp/shadow/modelyard_serving"  # noqa: S108 - in the pod
-    shadow = f"mkdir -p {package} && echo 'import no_such_module' > {package}/__init__.py"
-    kubectl("exec", "-n", make.namespace, heads[0]["metadata"]["name"], "-c", "ray-head", "--", "sh", "-c", shadow)
-    service = make("broken", servingCluster={"name": "own"})
-    told = service.wait_reason("Degraded", "ImportFailed", within=120)
-    assert "no_such_module" in told["message"]
 
 
 @pytest.mark.timeout(240)

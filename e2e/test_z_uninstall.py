@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 import pytest
-from e2e.cluster import RELEASE, SYSTEM, get, items, kubectl, run, until
+from e2e.cluster import RELEASE, SYSTEM, get, items, kubectl, make_serving_cluster, run, until
 from e2e.conftest import install
 from e2e.traffic import post
 
@@ -11,9 +11,20 @@ if TYPE_CHECKING:
     from e2e.conftest import Maker
 
 
+@pytest.mark.timeout(150)
+def test_every_namespace_of_the_tests_is_gone(platform: str) -> None:
+    """Whatever state a test left its services in, none of them holds its namespace."""
+
+    def left() -> list[str]:
+        return [n["metadata"]["name"] for n in items("namespaces", labels="modelyard.dev/e2e=true")]
+
+    until("no namespace of a test", lambda: not left(), within=120)
+
+
 @pytest.mark.timeout(300)
 def test_a_namespace_is_deleted(make: "Maker") -> None:
     """With a service and a ServingCluster of its own in it."""
+    make_serving_cluster(make.namespace, "own")
     make("leaving").wait(within=200)
     kubectl("delete", "namespace", make.namespace, "--wait=false")
     until("the namespace to be gone", lambda: get("namespace", make.namespace) is None, within=120)

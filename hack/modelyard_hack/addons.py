@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -31,10 +32,11 @@ def coredns_manifests() -> str:
 
 
 def kuberay_manifests() -> str:
-    """KubeRay's CRDs, RBAC and operator: its own kustomization under ours, rendered once per version."""
+    """KubeRay's CRDs, RBAC and operator: its own kustomization under ours, rendered once for both as they stand."""
     overlay = MANIFESTS / "kuberay"
-    rendered = cached_folder(KUBERAY) / "manifests.yaml"
-    if not rendered.exists() or rendered.stat().st_mtime < (overlay / "kustomization.yaml").stat().st_mtime:
+    ours = hashlib.sha256((overlay / "kustomization.yaml").read_bytes()).hexdigest()[:8]
+    rendered = cached_folder(KUBERAY) / f"manifests-{ours}.yaml"
+    if not rendered.exists():
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder)
             run(["cp", "--recursive", "--no-preserve=mode", str(module_sources(KUBERAY) / "config"), folder])

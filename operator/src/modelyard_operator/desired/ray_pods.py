@@ -32,6 +32,15 @@ SERVE_ENV = {
     "PYTHONUNBUFFERED": "1",
 }
 
+_READY = {
+    # KubeRay's own first looks after 10 s: this is its probe, asked as soon as Ray may answer.
+    "httpGet": {"path": "/api/healthz", "port": 52365},
+    "initialDelaySeconds": 1,
+    "periodSeconds": 2,
+    "timeoutSeconds": 5,
+    "failureThreshold": 25,
+}
+
 
 def ray_environment(runtime: Runtime) -> list[dict[str, Any]]:
     """The variables of a Ray container, each name once; what the operator needs wins."""
@@ -82,6 +91,7 @@ def pod_template(
                 **container,
                 "env": ray_environment(runtime),
                 "volumeMounts": mounts,
+                "readinessProbe": _READY,
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
                     "readOnlyRootFilesystem": True,
