@@ -23,7 +23,7 @@ from modelyard_operator.reconcile.tenants import Tenants
 
 log = logging.getLogger(__name__)
 
-_TAKEN_UP_WITHIN = timedelta(seconds=60)
+_TAKEN_UP_WITHIN = timedelta(seconds=30)
 """KubeRay writes a RayCluster's first status within this, or it does not run."""
 
 
