@@ -45,6 +45,7 @@ FULL: Manifest = {
             "proxy": {"httpsProxy": "http://proxy.example.com:3128"},
         },
         "head": {"cpu": 1, "memory": "6Gi"},
+        "allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"models": "shared"}}},
     },
     "metrics": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "interval": "1m"}},
     "cleanup": {"timeoutSeconds": 60},

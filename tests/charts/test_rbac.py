@@ -19,7 +19,7 @@ OPERATOR_MAY = (
     *((verb, "rayclusters.ray.io", OTHER) for verb in ("list", "watch", "create", "patch", "delete")),
     *((verb, "pods", OTHER) for verb in ("get", "list", "watch")),
     ("list", "nodes", ""),
-    ("get", "namespaces", ""),
+    *((verb, "namespaces", "") for verb in ("get", "list", "watch")),
     ("get", "secrets", OTHER),
     ("create", "events", OTHER),
     *((verb, "customresourcedefinitions.apiextensions.k8s.io", "") for verb in ("get", "list", "watch")),
@@ -36,6 +36,7 @@ OPERATOR_MAY_NOT = (
     ("create", "modelservices.modelyard.dev", OTHER),
     ("patch", "acceleratorpools.modelyard.dev", ""),
     ("patch", "nodes", ""),
+    ("patch", "namespaces", ""),
     ("create", "customresourcedefinitions.apiextensions.k8s.io", ""),
     ("create", "clusterrolebindings.rbac.authorization.k8s.io", ""),
 )

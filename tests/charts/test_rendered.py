@@ -155,8 +155,8 @@ def test_pool_and_cluster_are_what_the_values_say() -> None:
     cluster = one(objects, "ServingCluster", "default")
     given = FULL["defaultServingCluster"]
     pull_secrets = {"imagePullSecrets": FULL["image"]["pullSecrets"]}
-    assert cluster["spec"] == {"runtime": given["runtime"] | pull_secrets, "head": given["head"]}
-    assert one(rendered({}), "ServingCluster", "default")["spec"] == {}
+    assert cluster["spec"] == given | {"runtime": given["runtime"] | pull_secrets}
+    assert one(rendered({}), "ServingCluster", "default")["spec"] == {"allowedNamespaces": {"from": "All"}}
     assert [shape["name"] for shape in one(rendered({}), "AcceleratorPool", "cpu")["spec"]["shapes"]] == [
         "small", "medium", "large",
     ]  # fmt: skip
@@ -167,7 +167,8 @@ def test_pull_secrets_of_the_default_cluster_are_its_own_where_it_names_some() -
         "image": {"pullSecrets": ["ours"]},
         "defaultServingCluster": {"runtime": {"imagePullSecrets": ["its"]}},
     }
-    assert one(rendered(values), "ServingCluster", "default")["spec"] == {"runtime": {"imagePullSecrets": ["its"]}}
+    spec = one(rendered(values), "ServingCluster", "default")["spec"]
+    assert spec["runtime"] == {"imagePullSecrets": ["its"]}
 
 
 def test_without_cleanup_pool_and_cluster_there_is_nothing_of_them() -> None:

@@ -21,6 +21,11 @@ def cluster(*, name: str = "shared", head: Manifest | None = None, **runtime: An
     return an_object("ServingCluster", {"runtime": runtime} | ({"head": head} if head else {}), name)
 
 
+def cluster_for(**allowed: Any) -> Manifest:
+    """A ServingCluster that allows these namespaces."""
+    return an_object("ServingCluster", {"allowedNamespaces": allowed}, "shared")
+
+
 SMALL = {"name": "small", "cpu": "500m", "memory": "2Gi"}
 GPU = {"name": "1xl4", "cpu": 4, "memory": "16Gi", "accelerators": 1}
 
@@ -68,7 +73,24 @@ RIGHT = (
         proxy={"httpsProxy": "http://proxy.example.com:3128", "noProxy": "example.com"},
         volumes=[{"claim": "models"}, {"claim": "more-models"}],
     ),
+    cluster_for(**{"from": "All"}),
+    cluster_for(**{"from": "Same"}),
+    cluster_for(
+        **{
+            "from": "Selector",
+            "selector": {
+                "matchLabels": {"example.com/team": "a", "empty": ""},
+                "matchExpressions": [
+                    {"key": "env", "operator": "In", "values": ["dev", "test"]},
+                    {"key": "env", "operator": "NotIn", "values": ["prod"]},
+                    {"key": "kubernetes.io/metadata.name", "operator": "Exists"},
+                    {"key": "frozen", "operator": "DoesNotExist", "values": []},
+                ],
+            },
+        }
+    ),
     cpu_pool(),
+    cpu_pool(allowedNamespaces={"from": "Selector", "selector": {"matchLabels": {"gpu": "yes"}}}),
     gpu_pool(
         nodeSelector={"cloud.example.com/gpu": "l4", "empty": ""},
         maxWorkers=4,

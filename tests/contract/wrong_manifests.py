@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from tests.contract.manifests import GPU, SMALL, Manifest, an_object, cluster, cpu_pool, gpu_pool, service
+from tests.contract.manifests import GPU, SMALL, Manifest, an_object, cluster, cluster_for, cpu_pool, gpu_pool, service
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,10 @@ def _env(**variable: Any) -> Manifest:
 
 def _tolerating(**toleration: Any) -> Manifest:
     return gpu_pool(tolerations=[toleration])
+
+
+def _selecting(**selector: Any) -> Manifest:
+    return cluster_for(**{"from": "Selector", "selector": selector})
 
 
 _LONG = "a" * 41
@@ -203,7 +207,45 @@ WRONG = (
     ),
     Wrong("a CA bundle without a name", cluster(caBundle={"key": "ca.crt"}), "spec.runtime.caBundle.name"),
     Wrong("a head without memory", cluster(head={"memory": "0"}), "spec.head.memory", _MEMORY),
+    Wrong("namespaces from nowhere", cluster_for(selector={}), "spec.allowedNamespaces.from"),
+    Wrong("namespaces from an unknown place", cluster_for(**{"from": "Some"}), "spec.allowedNamespaces.from"),
+    Wrong(
+        "a selector that is missing",
+        cluster_for(**{"from": "Selector"}),
+        "spec.allowedNamespaces.selector",
+        "selector is needed with from: Selector",
+    ),
+    Wrong(
+        "a selector of all namespaces",
+        cluster_for(**{"from": "All", "selector": {"matchLabels": {"a": "b"}}}),
+        "spec.allowedNamespaces.selector",
+        "has no meaning otherwise: set from to Selector, or remove selector",
+    ),
+    Wrong(
+        "a selector that selects nothing",
+        _selecting(matchLabels={}),
+        "spec.allowedNamespaces.selector",
+        "needs matchLabels or matchExpressions: set one, or use from: All",
+    ),
+    Wrong(
+        "an expression without values",
+        _selecting(matchExpressions=[{"key": "env", "operator": "In", "values": []}]),
+        "spec.allowedNamespaces.selector.matchExpressions[0].values",
+        "are needed with operator In and NotIn",
+    ),
+    Wrong(
+        "an expression with values that it does not look at",
+        _selecting(matchExpressions=[{"key": "env", "operator": "Exists", "values": ["dev"]}]),
+        "spec.allowedNamespaces.selector.matchExpressions[0].values",
+        "have no meaning with Exists and DoesNotExist",
+    ),
     # AcceleratorPool
+    Wrong(
+        "a pool for its own namespace",
+        cpu_pool(allowedNamespaces={"from": "Same"}),
+        "spec.allowedNamespaces.from",
+        "must be All or Selector: an AcceleratorPool is in no namespace",
+    ),
     Wrong("a pool's name that is too long", cpu_pool(name=_LONG), "metadata.name", _NAME),
     Wrong("no shapes", cpu_pool(shapes=[]), "spec.shapes"),
     Wrong("an unknown device", cpu_pool(device="tpu"), "spec.device"),

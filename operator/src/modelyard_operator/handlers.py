@@ -23,6 +23,7 @@ from modelyard_operator.kube.client import (
     ACCELERATOR_POOL,
     CONTROLLER_REVISION,
     MODEL_SERVICE,
+    NAMESPACE,
     POD,
     RAY_CLUSTER,
     SERVING_CLUSTER,
@@ -75,6 +76,7 @@ def register(registry: kopf.OperatorRegistry) -> None:
         CONTROLLER_REVISION: revision_seen,
         RAY_CLUSTER: part_of_cluster_seen,
         POD: pod_seen,
+        NAMESPACE: namespace_seen,
     }
     for kind, seen in watched.items():
         kopf.on.event(kind.api_version, kind.plural, registry=registry)(seen)
@@ -124,6 +126,11 @@ async def pod_seen(memo: Memo, event: kopf.RawEvent, **_: Any) -> None:
     """What it died of, and the loop of its ServingCluster."""
     memo.deaths.note(dict(event["object"]), datetime.now(UTC))
     await part_of_cluster_seen(memo=memo, event=event)
+
+
+async def namespace_seen(memo: Memo, event: kopf.RawEvent, **_: Any) -> None:
+    """The loops of the services in it: its labels decide what they may use."""
+    memo.wakeups.wake_namespace(MODEL_SERVICE, event["object"]["metadata"]["name"])
 
 
 async def login(memo: Memo, **_: Any) -> kopf.ConnectionInfo:

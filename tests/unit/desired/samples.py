@@ -41,7 +41,10 @@ def cluster_manifest(**runtime: Any) -> dict[str, Any]:
         "apiVersion": "modelyard.dev/v1alpha1",
         "kind": "ServingCluster",
         "metadata": {"name": "shared", "namespace": "models", "uid": "uid-cluster", "generation": 1},
-        "spec": {"runtime": {"volumes": [{"claim": "models"}], **runtime}},
+        "spec": {
+            "allowedNamespaces": {"from": "All"},
+            "runtime": {"volumes": [{"claim": "models"}], **runtime},
+        },
     }
 
 

@@ -8,8 +8,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.desired.samples import GPU_POOL, PLATFORM, cluster, pool, resolved, revision, service
+from tests.unit.desired.samples import (
+    GPU_POOL,
+    PLATFORM,
+    cluster,
+    cluster_manifest,
+    pool,
+    resolved,
+    revision,
+    service,
+)
 
+from modelyard_operator.api.serving_cluster import ServingCluster
 from modelyard_operator.desired.ray_cluster import ray_cluster, ray_cluster_name, with_groups
 from modelyard_operator.desired.ray_pods import SERVE_ENV, ray_environment
 from modelyard_operator.desired.revision import Phase, from_manifest, new_revision, to_manifest
@@ -131,6 +141,10 @@ def test_only_what_the_user_wrote_names_the_ray_cluster() -> None:
     name = ray_cluster_name(cluster())
     assert ray_cluster_name(cluster(volumes=[{"claim": "models"}, {"claim": "more"}])) == name
     assert ray_cluster_name(cluster(image="serving:2")) != name
+    own = ServingCluster.model_validate(
+        {**cluster_manifest(), "spec": {"runtime": cluster_manifest()["spec"]["runtime"]}}
+    )
+    assert ray_cluster_name(own) == name, "who may use it is no concern of the head's"
 
 
 def test_the_head_runs_no_model_and_autoscaling_is_ours() -> None:

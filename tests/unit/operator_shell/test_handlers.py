@@ -185,3 +185,11 @@ def test_kopf_never_gives_up_on_the_api_server() -> None:
         taken = [next(waits) for _ in range(1000)]
         assert taken[:4] == [1, 2, 4, 8]
         assert all(10 <= wait <= 20 for wait in taken[4:])
+
+
+async def test_a_namespace_wakes_the_services_in_it(watched: Watched) -> None:
+    in_it = Key("team", "x")
+    with watched.wakeups.listening(MODEL_SERVICE, in_it):
+        await handlers.namespace_seen(watched.memo, cast("Any", {"object": {"metadata": {"name": "team"}}}))
+        assert watched.wakeups.is_woken(MODEL_SERVICE, in_it)
+    assert watched.woken() == set()

@@ -6,10 +6,10 @@ from pydantic import Field, StringConstraints
 
 from modelyard_operator.api.base import DNS_LABEL, ApiModel, ObjectMeta, StatusModel, name_rule
 from modelyard_operator.api.conditions import Conditions
+from modelyard_operator.api.namespaces import AllowedNamespaces, LabelValue
 from modelyard_operator.api.quantity import Cpu, Memory
 from modelyard_operator.api.rule import Rule, Unique, matching
 
-LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
 TaintKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$", max_length=317)]
 ResourceName = Annotated[
     str,
@@ -95,8 +95,19 @@ class AcceleratorPoolSpec(ApiModel):
         strict=True,
         description="Most workers of one group (shape and image) in one ServingCluster.",
     )
+    allowed_namespaces: AllowedNamespaces = Field(
+        default=AllowedNamespaces.model_validate({"from": "All"}),
+        description="Namespaces whose ModelServices may use the pool, All or by Selector; all where left out. "
+        "What already runs of others runs on, and gets no new revision.",
+    )
 
     RULES: ClassVar = (
+        Rule(
+            cel="!has(self.allowedNamespaces) || self.allowedNamespaces.from != 'Same'",
+            holds=lambda spec: spec.allowed_namespaces.from_ != "Same",
+            field=".allowedNamespaces.from",
+            message="spec.allowedNamespaces.from must be All or Selector: an AcceleratorPool is in no namespace",
+        ),
         Rule(
             cel="self.device == 'cpu' || has(self.resourceName)",
             holds=lambda spec: spec.device == "cpu" or spec.resource_name is not None,

@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict, StringConstraints
 
-from modelyard_operator.api.accelerator_pool import LabelValue, Toleration, WorkerShape
+from modelyard_operator.api.accelerator_pool import Toleration, WorkerShape
 from modelyard_operator.api.base import ApiModel
+from modelyard_operator.api.namespaces import AllowedNamespaces, LabelValue
 from modelyard_operator.api.quantity import Cpu, Memory
 from modelyard_operator.api.serving_cluster import Head, ObjectName, RayVersion, Runtime
 
@@ -128,6 +129,10 @@ class DefaultServingCluster(Values):
     enabled: Flag = Field(default=True, description="Whether the chart brings it; without it each service names one.")
     runtime: Runtime = Field(default=Runtime(), description="Its spec.runtime, for example volumes: [{claim: models}].")
     head: Head = Field(default=Head(), description="Its spec.head: the size of the Ray head.")
+    allowed_namespaces: AllowedNamespaces = Field(
+        default=AllowedNamespaces.model_validate({"from": "All"}),
+        description="Its spec.allowedNamespaces: which namespaces may use it; all by default.",
+    )
 
 
 class ServiceMonitor(Values):

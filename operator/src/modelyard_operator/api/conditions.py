@@ -35,6 +35,7 @@ class Reason(StrEnum):
     NO_SHAPE_FITS = "NoShapeFits"
     SERVING_CLUSTER_NOT_FOUND = "ServingClusterNotFound"
     VOLUME_NOT_MOUNTED = "VolumeNotMounted"
+    NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
     # Available and Ready
     SERVING = "Serving"
     SCALED_TO_ZERO = "ScaledToZero"

@@ -6,6 +6,7 @@ from pydantic import Field, StringConstraints
 
 from modelyard_operator.api.base import DNS_LABEL, ApiModel, ObjectMeta, StatusModel, name_rule
 from modelyard_operator.api.conditions import Conditions
+from modelyard_operator.api.namespaces import AllowedNamespaces
 from modelyard_operator.api.quantity import Cpu, Memory
 from modelyard_operator.api.rule import Rule, Unique, matching
 
@@ -137,6 +138,11 @@ class ServingClusterSpec(ApiModel):
 
     runtime: Runtime = Field(default=Runtime(), description="What the Ray pods run with.")
     head: Head = Field(default=Head(), description="The size of the Ray head.")
+    allowed_namespaces: AllowedNamespaces = Field(
+        default=AllowedNamespaces.model_validate({"from": "Same"}),
+        description="Namespaces whose ModelServices may run here; only the ServingCluster's own where left out. "
+        "What already runs of others runs on, and gets no new revision.",
+    )
 
 
 class ServingClusterStatus(StatusModel):

@@ -20,6 +20,10 @@ ADVICE = {
     Reason.NO_SHAPE_FITS: ("Ask for less, or have a larger shape added to the pool.", "kubectl get apool -o yaml"),
     Reason.SERVING_CLUSTER_NOT_FOUND: ("Create it, or name another in spec.servingCluster.", "kubectl get scl -A"),
     Reason.VOLUME_NOT_MOUNTED: ("Have the claim added to the ServingCluster's spec.runtime.volumes.", _RUNTIME),
+    Reason.NAMESPACE_NOT_ALLOWED: (
+        "Have its owner allow the namespace in spec.allowedNamespaces, or name another one.",
+        "kubectl get scl -A",
+    ),
     Reason.SERVING: ("Nothing: it serves. Ask what it offers, inside the cluster:", "curl {url}/v1/models"),
     Reason.SCALED_TO_ZERO: ("Nothing: the next request starts a replica.", "curl {url}/v1/models"),
     Reason.STOPPED: ("Scale it up.", "kubectl -n {namespace} scale msvc {name} --replicas=1"),

@@ -23,10 +23,14 @@ def ray_cluster_name(cluster: ServingCluster) -> str:
     """The RayCluster for new revisions: another head or Ray is another RayCluster beside this one.
 
     Only what the user wrote counts, so that a new release of the operator moves nothing. Claims are no concern of
-    the head's: adding one makes other worker groups, not another RayCluster.
+    the head's: adding one makes other worker groups, not another RayCluster. Nor is who may use it.
     """
     written = cluster.spec.model_dump(
-        mode="json", by_alias=True, exclude_none=True, exclude_defaults=True, exclude={"runtime": {"volumes"}}
+        mode="json",
+        by_alias=True,
+        exclude_none=True,
+        exclude_defaults=True,
+        exclude={"runtime": {"volumes"}, "allowed_namespaces": True},
     )
     return f"{cluster.metadata.name}-{digest(written, 6)}"
 

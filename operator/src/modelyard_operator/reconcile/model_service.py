@@ -5,7 +5,7 @@ It never writes to Ray: the loop of its ServingCluster does, from the revisions 
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -14,6 +14,7 @@ from modelyard_operator.api.conditions import Reason
 from modelyard_operator.api.model_service import ColdStart, ModelService, ModelServiceStatus
 from modelyard_operator.api.serving_cluster import ServingCluster
 from modelyard_operator.desired.names import SERVE_PORT, public_path, revision_object_name
+from modelyard_operator.desired.namespaces import asks_labels, refusal
 from modelyard_operator.desired.ray_cluster import ray_cluster_name
 from modelyard_operator.desired.resolution import Rejection, Resolved, cluster_key, resolve
 from modelyard_operator.desired.revision import Phase, Revision, to_manifest
@@ -23,6 +24,7 @@ from modelyard_operator.kube.client import (
     ACCELERATOR_POOL,
     CONTROLLER_REVISION,
     MODEL_SERVICE,
+    NAMESPACE,
     SERVING_CLUSTER,
     Manifest,
 )
@@ -140,7 +142,15 @@ class ModelServiceLoop:
                 Reason.INVALID_SPEC,
                 f"ServingCluster {namespace}/{name} or AcceleratorPool {pool_name} cannot be read: {error}",
             )
-        return resolve(service, cluster, accelerators, ray_cluster_name(cluster), self._app.platform)
+        refused = await self._refusal(service.metadata.namespace, cluster, accelerators)
+        return refused or resolve(service, cluster, accelerators, ray_cluster_name(cluster), self._app.platform)
+
+    async def _refusal(self, namespace: str, cluster: ServingCluster, pool: AcceleratorPool) -> Rejection | None:
+        labels: Mapping[str, str] = {}
+        if asks_labels(cluster, pool):
+            found = await self._app.kube.get(NAMESPACE, namespace)
+            labels = (found or {"metadata": {}})["metadata"].get("labels") or {}
+        return refusal(namespace, labels, cluster, pool)
 
     async def _advance(self, key: Key, look: _Look) -> Result:
         memory = self._memory.setdefault(key, _Memory())

@@ -40,6 +40,12 @@ class Wakeups:
         for flag in self._flags.get(kind, {}).values():
             flag.set()
 
+    def wake_namespace(self, kind: Kind, namespace: str) -> None:
+        """Wake every loop of a kind in one namespace."""
+        for key, flag in self._flags.get(kind, {}).items():
+            if key.namespace == namespace:
+                flag.set()
+
     def is_woken(self, kind: Kind, key: Key) -> bool:
         """Whether a wake-up waits to be taken."""
         return self._flags[kind][key].is_set()
