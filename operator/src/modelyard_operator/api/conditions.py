@@ -75,6 +75,8 @@ class Reason(StrEnum):
     HEAD_GONE = "HeadGone"
     SERVE_UNREACHABLE = "ServeUnreachable"
     CONFIG_REFUSED = "ConfigRefused"
+    # Events only
+    DRIFT_UNDONE = "DriftUndone"
 
 
 MAX_MESSAGE = 1024

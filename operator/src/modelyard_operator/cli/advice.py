@@ -11,6 +11,7 @@ _EDIT = "kubectl -n {namespace} edit msvc {name}"
 _RUNTIME = "kubectl -n {cluster_namespace} edit scl {cluster}"
 _WATCH = "kubectl -n {namespace} wait --for=condition=Ready msvc/{name} --timeout=10m"
 _HEAD = "kubectl -n {cluster_namespace} describe scl {cluster}"
+_EVENTS = "kubectl get events -A --field-selector reason=DriftUndone"
 _OPERATOR = "kubectl get pods -A -l app.kubernetes.io/name=modelyard"
 
 ADVICE = {
@@ -65,6 +66,7 @@ ADVICE = {
     Reason.HEAD_GONE: ("Wait: KubeRay starts another head; see why it went.", _HEAD),
     Reason.SERVE_UNREACHABLE: ("See whether the Ray head is well.", _HEAD),
     Reason.CONFIG_REFUSED: ("Tell the platform team: Ray Serve refuses the whole configuration.", _HEAD),
+    Reason.DRIFT_UNDONE: ("Nothing: it was put back. Ask whoever changed it to change the spec instead.", _EVENTS),
 }
 
 

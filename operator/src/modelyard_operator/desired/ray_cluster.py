@@ -135,6 +135,15 @@ def with_groups(
     return {**base, "spec": {**base["spec"], "workerGroupSpecs": merged}}
 
 
+def without_sizes(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A RayCluster without what Ray's autoscaler writes: what is left is the operator's alone."""
+    groups = [
+        {field: value for field, value in group.items() if field not in _SCALED_BY_RAY}
+        for group in manifest["spec"]["workerGroupSpecs"]
+    ]
+    return {**manifest, "metadata": {**manifest["metadata"]}, "spec": {**manifest["spec"], "workerGroupSpecs": groups}}
+
+
 def _without(group: Mapping[str, Any], pods: Collection[str]) -> dict[str, Any]:
     """`group` with `pods` put down for deletion, and as many fewer to be there."""
     asked = (group.get("scaleStrategy") or {}).get("workersToDelete") or []

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 from modelyard_operator.api.conditions import Condition
 from modelyard_operator.desired.resolution import Platform
@@ -13,17 +12,10 @@ from modelyard_operator.observed.view import ClusterView
 from modelyard_operator.ray.client import Prober, ServeClients
 from modelyard_operator.reconcile.deaths import PodDeaths
 from modelyard_operator.reconcile.result import Key
+from modelyard_operator.reconcile.upkeep import Recorder, Upkeep
 from modelyard_operator.reconcile.wakeups import Wakeups
 from modelyard_operator.settings import Settings
 from modelyard_operator.status.conditions import is_warning, transitions
-
-
-class Recorder(Protocol):
-    """Publishes Events; never blocks and never fails."""
-
-    def publish(self, regarding: Manifest, *, warning: bool, reason: str, message: str) -> None:
-        """An Event about the object `regarding`."""
-
 
 SETTLE = timedelta(seconds=5)
 """A gateway that has switched may still be connecting for a request that it took before: up to 2 s, tried twice."""
@@ -51,12 +43,17 @@ class App:
     wakeups: Wakeups = field(default_factory=Wakeups)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
+    upkeep: Upkeep = field(init=False)
+    """Writes children of which somebody else's changes are told."""
     views: dict[Key, ClusterView] = field(default_factory=dict)
     """ServingClusters as their loops last saw them."""
     deaths: PodDeaths = field(default_factory=PodDeaths)
     """What killed Ray pods lately."""
     routed: dict[Key, Routed] = field(default_factory=dict)
     """Where every gateway leads a service's requests; absent while they change."""
+
+    def __post_init__(self) -> None:
+        self.upkeep = Upkeep(self.kube, self.events)
 
     def leads_to(self, service: Key) -> str | None:
         """The revision that every gateway leads to; empty where they refuse, None while that is not known."""

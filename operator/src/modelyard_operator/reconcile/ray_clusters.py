@@ -2,23 +2,23 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from modelyard_operator.api.accelerator_pool import AcceleratorPool
 from modelyard_operator.api.serving_cluster import ServingCluster
 from modelyard_operator.desired.names import CLUSTER_LABEL, CLUSTER_NAMESPACE_LABEL
-from modelyard_operator.desired.ray_cluster import ray_cluster, with_groups
+from modelyard_operator.desired.ray_cluster import ray_cluster, with_groups, without_sizes
 from modelyard_operator.desired.revision import Phase
 from modelyard_operator.desired.worker_group import sized
-from modelyard_operator.kube.client import ACCELERATOR_POOL, POD, RAY_CLUSTER, Manifest
+from modelyard_operator.kube.client import ACCELERATOR_POOL, POD, RAY_CLUSTER, SERVING_CLUSTER, Manifest
 from modelyard_operator.observed.kuberay import parse_ray_cluster
 from modelyard_operator.observed.pods import PodFacts, parse_pods
 from modelyard_operator.reconcile.app import App
 from modelyard_operator.reconcile.reading import InvalidSpec, parse
 from modelyard_operator.reconcile.result import Key
 from modelyard_operator.reconcile.tenants import Tenants
+from modelyard_operator.reconcile.upkeep import reference
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +46,19 @@ class RayClusters:
     def __init__(self, app: App) -> None:
         self._app = app
 
-    async def standing(self, key: Key) -> Standing:
-        """What stands of the ServingCluster `key` now."""
+    async def standing(self, key: Key, needed: Collection[str]) -> Standing:
+        """What stands of the ServingCluster `key` now; those `needed` are found whatever their labels."""
         kube = self._app.kube
         labels = f"{CLUSTER_LABEL}={key.name},{CLUSTER_NAMESPACE_LABEL}={key.namespace}"
-        manifests = await kube.list(RAY_CLUSTER, namespace=key.namespace, labels=labels)
+        listed = await kube.list(RAY_CLUSTER, namespace=key.namespace, labels=labels)
+        manifests = {manifest["metadata"]["name"]: manifest for manifest in listed}
+        for name in set(needed) - manifests.keys():
+            unlabelled = await kube.get(RAY_CLUSTER, name, namespace=key.namespace)
+            if unlabelled is not None:
+                manifests[name] = unlabelled
         pods = _by_ray_cluster(await kube.list(POD, namespace=key.namespace, labels=labels))
         return Standing(
-            manifests={manifest["metadata"]["name"]: manifest for manifest in manifests},
+            manifests=manifests,
             pods={name: parse_pods(members) for name, members in pods.items()},
             limits=await self._limits(),
         )
@@ -68,9 +73,8 @@ class RayClusters:
 
     async def put_away(self, key: Key, live: Manifest) -> None:
         """Delete a RayCluster that nothing needs any more."""
-        name = live["metadata"]["name"]
-        await self._app.kube.delete(RAY_CLUSTER, name, namespace=key.namespace, uid=live["metadata"]["uid"])
-        log.info("RayCluster %s/%s is no longer needed: deleted", key.namespace, name)
+        await self._app.upkeep.put_away(live)
+        log.info("RayCluster %s/%s is no longer needed: deleted", key.namespace, live["metadata"]["name"])
 
     async def apply(self, cluster: ServingCluster, name: str, standing: Standing, tenants: Tenants) -> Manifest:
         """Make or correct one RayCluster; gives it as it stands."""
@@ -81,9 +85,7 @@ class RayClusters:
         if live is not None:
             kept = (live["metadata"].get("annotations") or {}).get(RENDERED_ANNOTATION, rendered)
             if kept != rendered and not parse_ray_cluster(live).was_ready:
-                await self._app.kube.delete(
-                    RAY_CLUSTER, name, namespace=cluster.metadata.namespace, uid=live["metadata"]["uid"]
-                )
+                await self._app.upkeep.put_away(live)
                 log.info("RayCluster %s was never ready and would be made otherwise today: made anew", name)
                 return live
             base["spec"], rendered = json.loads(kept), kept
@@ -101,14 +103,13 @@ class RayClusters:
                 if not pod.is_head and pod.started is None:
                     left[pod.group].append(pod.name)
         wanted = with_groups(base, live, groups.values(), left)
+        steady = without_sizes(wanted)
         if live is not None:
-            if _contains(live, wanted) and len(live["spec"].get("workerGroupSpecs") or []) == len(
-                wanted["spec"]["workerGroupSpecs"]
-            ):
-                return live
             # Ray's autoscaler writes the groups' sizes: what it wrote since we read must not be undone.
             wanted["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
-        return await self._app.kube.apply(wanted)
+        metadata = cluster.metadata
+        owner = reference(SERVING_CLUSTER, metadata.namespace, metadata.name, metadata.uid)
+        return await self._app.upkeep.keep(wanted, live, owner=owner, steady=steady)
 
     async def _limits(self) -> dict[str, int]:
         limits = {}
@@ -127,12 +128,3 @@ def _by_ray_cluster(pods: Iterable[Manifest]) -> dict[str, list[Manifest]]:
     for pod in pods:
         found.setdefault(pod["metadata"]["labels"].get("ray.io/cluster", ""), []).append(pod)
     return found
-
-
-def _contains(live: Any, wanted: Any) -> bool:
-    """Whether `live` already says all that `wanted` says; what the API server added does not count."""
-    if isinstance(wanted, Mapping):
-        return isinstance(live, Mapping) and all(k in live and _contains(live[k], v) for k, v in wanted.items())
-    if isinstance(wanted, list):
-        return isinstance(live, list) and len(live) == len(wanted) and all(map(_contains, live, wanted))
-    return bool(live == wanted)

@@ -66,17 +66,14 @@ class RoutePublisher:
     async def _publish(self, document: RouteDocument) -> None:
         namespace = self._app.settings.namespace
         standing = await self._app.kube.get(CONFIG_MAP_KIND, CONFIG_MAP, namespace=namespace)
-        text = document.to_json()
-        if standing is not None and (standing.get("data") or {}).get(CONFIG_MAP_KEY) == text:
+        wanted = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": CONFIG_MAP, "namespace": namespace, "labels": {MANAGED_LABEL: "true"}},
+            "data": {CONFIG_MAP_KEY: document.to_json()},
+        }
+        if await self._app.upkeep.keep(wanted, standing) is standing:
             return
-        await self._app.kube.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": {"name": CONFIG_MAP, "namespace": namespace, "labels": {MANAGED_LABEL: "true"}},
-                "data": {CONFIG_MAP_KEY: text},
-            }
-        )
         log.info(
             "published routes version %s: %d routes, %d refusals",
             document.version, len(document.routes), len(document.refusals),

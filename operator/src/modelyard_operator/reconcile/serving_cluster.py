@@ -72,11 +72,12 @@ class ServingClusterLoop:
         return namespace is not None and "deletionTimestamp" not in namespace["metadata"]
 
     async def _drive(self, key: Key, cluster: ServingCluster, tenants: Tenants) -> ClusterView:
-        standing = await self._ray_clusters.standing(key)
         current = ray_cluster_name(cluster)
+        needed = {current, *(r.ray_cluster for r in tenants.running())}
+        standing = await self._ray_clusters.standing(key, needed)
         views: dict[str, RayClusterView] = {}
         refused: Failure | None = None
-        for name in sorted({current, *standing.manifests, *(r.ray_cluster for r in tenants.running())}):
+        for name in sorted(needed | standing.manifests.keys()):
             live = standing.manifests.get(name)
             if name != current and self._ray_clusters.is_unused(key, name, tenants):
                 if live is not None and not tenants.unread:
