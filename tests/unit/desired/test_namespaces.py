@@ -66,6 +66,13 @@ def test_who_may_use_a_serving_cluster(
         assert "spec.allowedNamespaces" in told.message
 
 
+def test_the_platforms_default_cluster_is_for_all_unless_it_says_otherwise() -> None:
+    shared = ("models", "shared")
+    assert refusal("team-a", {}, the_cluster(None), the_pool(), shared) is None
+    assert refusal("team-a", {}, the_cluster({"from": "Same"}), the_pool(), shared) is not None
+    assert refusal("team-a", {}, the_cluster(None), the_pool(), ("models", "other")) is not None
+
+
 def test_a_pool_is_for_all_unless_it_says_otherwise() -> None:
     everybody = the_cluster({"from": "All"})
     assert refusal("team-a", {}, everybody, the_pool()) is None

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.unit.inert.samples import CLUSTERS, POOLS, SERVICES, STARTED_FIRST
+from tests.unit.inert.samples import CLUSTERS, NAMESPACES, POOLS, SERVICES, STARTED_FIRST
 from tests.unit.reconcile.world import FakeServe, World
 
 from modelyard_operator.kube.client import ACCELERATOR_POOL, Manifest
@@ -47,7 +47,7 @@ async def made() -> World:
     world = World()
     world.settings = Settings.model_validate(PLATFORM)
     world.start_operator()
-    for manifest in (*POOLS, *CLUSTERS):
+    for manifest in (*NAMESPACES, *POOLS, *CLUSTERS):
         world.kube.put(manifest)
     for manifest in SERVICES:
         started_first = manifest["metadata"]["name"] in STARTED_FIRST

@@ -15,6 +15,18 @@ def _service(name: str, namespace: str = "team-a", uri: str = "pvc://models/smol
     return _object("ModelService", name, namespace, **{"model": source, **spec})
 
 
+_LABELLED = {
+    "from": "Selector",
+    "selector": {
+        "matchLabels": {"models": "own"},
+        "matchExpressions": [{"key": "frozen", "operator": "NotIn", "values": ["true"]}],
+    },
+}
+NAMESPACES = tuple(
+    {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"models": "own"}}}
+    for name in ("team-b", "team-c")
+)
+
 POOLS = (
     _object(
         "AcceleratorPool",
@@ -30,6 +42,7 @@ POOLS = (
         device="cuda",
         resourceName="nvidia.com/gpu",
         nodeSelector={"cloud.example.com/gpu": "l4"},
+        allowedNamespaces=_LABELLED,
         tolerations=[
             {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
             {"key": "team", "operator": "Equal", "value": "a"},
@@ -49,6 +62,7 @@ CLUSTERS = (
         "own",
         "team-b",
         head={"cpu": "1", "memory": "8Gi"},
+        allowedNamespaces=_LABELLED,
         runtime={
             "image": "registry.example.com/serving:7",
             "rayVersion": "2.60.0",

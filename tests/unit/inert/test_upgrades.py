@@ -92,6 +92,9 @@ async def test_an_edit_afterwards_moves_only_what_was_edited(
     world = restored(files, **changed)
     (service,) = [each for each in objects(files, "ModelService") if each["metadata"]["name"] == edited]
     model = {"source": {"uri": "pvc://models/newer"}}
+    for _ in range(3):
+        await turn(world)  # A release may tell more in a status.
+    before_it = {kind: world.kube.all(kind) for kind in (MODEL_SERVICE, CONTROLLER_REVISION)}
     world.edit({**service, "spec": {**service["spec"], "model": model}})
     await world.settle()
     key = service["metadata"]["namespace"], edited
@@ -101,8 +104,9 @@ async def test_an_edit_afterwards_moves_only_what_was_edited(
     def others(manifests: list[Manifest]) -> list[Manifest]:
         return [each for each in manifests if (each["metadata"]["namespace"], of(each)) != key]
 
-    for kind, of_kind in ((MODEL_SERVICE, "ModelService"), (CONTROLLER_REVISION, "ControllerRevision")):
-        assert others(world.kube.all(kind)) == others(objects(files, of_kind))
+    for kind, stood in before_it.items():
+        assert others(world.kube.all(kind)) == others(stood)
+    assert others(world.kube.all(CONTROLLER_REVISION)) == others(objects(files, "ControllerRevision"))
     for address, kept in files["serve"].items():
         assert fragments(world.serves[address].config, key) == fragments(kept["config"], key)
     pods = {each["metadata"]["uid"] for each in world.kube.all(POD)}

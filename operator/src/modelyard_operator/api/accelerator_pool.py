@@ -95,8 +95,8 @@ class AcceleratorPoolSpec(ApiModel):
         strict=True,
         description="Most workers of one group (shape and image) in one ServingCluster.",
     )
-    allowed_namespaces: AllowedNamespaces = Field(
-        default=AllowedNamespaces.model_validate({"from": "All"}),
+    allowed_namespaces: AllowedNamespaces | None = Field(
+        default=None,
         description="Namespaces whose ModelServices may use the pool, All or by Selector; all where left out. "
         "What already runs of others runs on, and gets no new revision.",
     )
@@ -104,7 +104,7 @@ class AcceleratorPoolSpec(ApiModel):
     RULES: ClassVar = (
         Rule(
             cel="!has(self.allowedNamespaces) || self.allowedNamespaces.from != 'Same'",
-            holds=lambda spec: spec.allowed_namespaces.from_ != "Same",
+            holds=lambda spec: spec.allowed_namespaces is None or spec.allowed_namespaces.from_ != "Same",
             field=".allowedNamespaces.from",
             message="spec.allowedNamespaces.from must be All or Selector: an AcceleratorPool is in no namespace",
         ),

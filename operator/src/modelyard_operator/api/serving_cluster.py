@@ -138,10 +138,10 @@ class ServingClusterSpec(ApiModel):
 
     runtime: Runtime = Field(default=Runtime(), description="What the Ray pods run with.")
     head: Head = Field(default=Head(), description="The size of the Ray head.")
-    allowed_namespaces: AllowedNamespaces = Field(
-        default=AllowedNamespaces.model_validate({"from": "Same"}),
-        description="Namespaces whose ModelServices may run here; only the ServingCluster's own where left out. "
-        "What already runs of others runs on, and gets no new revision.",
+    allowed_namespaces: AllowedNamespaces | None = Field(
+        default=None,
+        description="Namespaces whose ModelServices may run here. Left out: only the ServingCluster's own, but all "
+        "for the platform's default one. What already runs of others runs on, and gets no new revision.",
     )
 
 

@@ -8,23 +8,33 @@ from modelyard_operator.api.namespaces import AllowedNamespaces, LabelExpression
 from modelyard_operator.api.serving_cluster import ServingCluster
 from modelyard_operator.desired.resolution import Rejection
 
+_ALL, _SAME = (AllowedNamespaces.model_validate({"from": origin}) for origin in ("All", "Same"))
+
 
 def asks_labels(cluster: ServingCluster, pool: AcceleratorPool) -> bool:
     """Whether `refusal` depends on the labels of the service's namespace."""
-    return any(item.spec.allowed_namespaces.selector is not None for item in (cluster, pool))
+    allowed = (cluster.spec.allowed_namespaces, pool.spec.allowed_namespaces)
+    return any(each is not None and each.selector is not None for each in allowed)
 
 
 def refusal(
-    namespace: str, labels: Mapping[str, str], cluster: ServingCluster, pool: AcceleratorPool
+    namespace: str,
+    labels: Mapping[str, str],
+    cluster: ServingCluster,
+    pool: AcceleratorPool,
+    default: tuple[str, str] | None = None,
 ) -> Rejection | None:
-    """Why a service of `namespace`, which has `labels`, may not use `cluster` or `pool`; None where it may."""
-    own = cluster.metadata.namespace
-    if not is_allowed(cluster.spec.allowed_namespaces, own, namespace, labels):
-        which = f"ServingCluster {own}/{cluster.metadata.name}"
-        return _refused(namespace, which, cluster.spec.allowed_namespaces, "spec.servingCluster")
-    if not is_allowed(pool.spec.allowed_namespaces, "", namespace, labels):
-        which = f"AcceleratorPool {pool.metadata.name}"
-        return _refused(namespace, which, pool.spec.allowed_namespaces, "spec.accelerator.pool")
+    """Why a service of `namespace`, which has `labels`, may not use `cluster` or `pool`; None where it may.
+
+    `default` is the platform's default ServingCluster, which is there for all unless it says otherwise.
+    """
+    own, name = cluster.metadata.namespace, cluster.metadata.name
+    allowed = cluster.spec.allowed_namespaces or (_ALL if (own, name) == default else _SAME)
+    if not is_allowed(allowed, own, namespace, labels):
+        return _refused(namespace, f"ServingCluster {own}/{name}", allowed, "spec.servingCluster")
+    allowed = pool.spec.allowed_namespaces or _ALL
+    if not is_allowed(allowed, "", namespace, labels):
+        return _refused(namespace, f"AcceleratorPool {pool.metadata.name}", allowed, "spec.accelerator.pool")
     return None
 
 

@@ -150,7 +150,7 @@ class ModelServiceLoop:
         if asks_labels(cluster, pool):
             found = await self._app.kube.get(NAMESPACE, namespace)
             labels = (found or {"metadata": {}})["metadata"].get("labels") or {}
-        return refusal(namespace, labels, cluster, pool)
+        return refusal(namespace, labels, cluster, pool, self._app.default_cluster)
 
     async def _advance(self, key: Key, look: _Look) -> Result:
         memory = self._memory.setdefault(key, _Memory())
@@ -214,7 +214,7 @@ class ModelServiceLoop:
             memory.proven[revision.name] = Proven(proof.seconds, proof.ledger or {})
 
     async def _tell(self, key: Key, look: _Look, revisions: tuple[Revision, ...], memory: _Memory) -> None:
-        if look.view is None and look.service.status.conditions and isinstance(look.resolution, Resolved):
+        if look.view is None and look.service.status.conditions and _comes_into_view(look.resolution):
             return  # Just restarted: what was true is still the best that is known.
         promoted = next((r for r in revisions if r.phase is Phase.ACTIVE and r.name in memory.proven), None)
         ledger: ColdStart | None = None
@@ -283,6 +283,12 @@ class ModelServiceLoop:
             return Result(requeue_after_s=max(0.5, due.total_seconds()))
         moving = any(r.phase is not Phase.ACTIVE for r in steps.revisions) or not steps.revisions
         return Result(requeue_after_s=5.0 if moving or not self._app.has_settled(key) else None)
+
+
+def _comes_into_view(resolution: Resolved | Rejection) -> bool:
+    """Whether there is a ServingCluster whose loop has only not looked yet."""
+    unseen = (Reason.SERVING_CLUSTER_NOT_FOUND, Reason.INVALID_SPEC)
+    return isinstance(resolution, Resolved) or resolution.reason not in unseen
 
 
 def _retry_delay(failures: int) -> float:
