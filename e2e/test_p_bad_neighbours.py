@@ -1,0 +1,74 @@
+"""Services that misbehave beside a good one: only they suffer, and they heal when their cause is gone."""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from e2e.cluster import run, until
+from e2e.traffic import Load, post
+
+if TYPE_CHECKING:
+    from e2e.conftest import Maker
+
+LONG_CONTEXT = 20_000
+"""Positions: attention that writes out its weights takes 10 GB for so many, more than a small worker has."""
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif("MODELYARD_E2E_MODELS" not in os.environ, reason="stops a process of the one-node cluster")
+def test_only_they_suffer(make: "Maker", models_folder: Path) -> None:
+    """One eats all its memory, one never answers, one crashes when it loads; eight clients ask the good one."""
+    folder = models_folder / "gpt2-long"
+    _with_long_context(models_folder / "gpt2-small", folder)
+    good, eater, silent = make("good"), make("eater", "pvc://models/gpt2-long"), make("silent")
+    try:
+        for service in (good, eater, silent):
+            service.wait(within=300)
+        body = {"model": good.model, "prompt": "The", "max_tokens": 2, "temperature": 0}
+        with Load(make.url(good), body) as load:
+            crashing = make("crashing", "pvc://models/no-such-model")
+            frozen = _replicas(silent.model)
+            assert frozen
+            for pid in frozen:
+                os.kill(pid, signal.SIGSTOP)
+            long = {"model": eater.model, "prompt": "word " * (LONG_CONTEXT - 100), "max_tokens": 1}
+            status, _ = post(make.url(eater), long)
+            assert status >= 500
+            crashing.wait_reason("Degraded", "ModelNotFound", within=120)
+            # Ray Serve finds the frozen replica by its health check and starts another one.
+            until("another replica", lambda: _replicas(silent.model) - frozen, within=150)
+            for service in (eater, silent):
+                service.wait(within=120)
+                status, answer = post(make.url(service), {**body, "model": service.model})
+                assert status == 200, answer
+        assert load.failures == []
+        assert good.condition("Available")["status"] == "True"
+        print(f"{load.count} requests, slowest {load.slowest_s:.2f} s")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replicas(model: str) -> set[int]:
+    """The processes of a service's replicas, as this machine sees them."""
+    application = model.replace("/", ".")
+    return {int(pid) for pid in run("pgrep", "-f", f"ServeReplica:{application}\\.", check=False).split()}
+
+
+def _with_long_context(source: Path, target: Path) -> None:
+    """A copy of the small GPT-2 with more positions, which repeat those that it has, and plain attention."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    config = json.loads((target / "config.json").read_text())
+    config |= {"n_positions": LONG_CONTEXT, "attn_implementation": "eager"}
+    (target / "config.json").write_text(json.dumps(config))
+    weights = load_file(source / "model.safetensors")
+    name = next(key for key in weights if key.endswith("wpe.weight"))
+    positions: torch.Tensor = weights[name]
+    weights[name] = positions.repeat(-(-LONG_CONTEXT // len(positions)), 1)[:LONG_CONTEXT].contiguous()
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
