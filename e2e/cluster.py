@@ -78,6 +78,12 @@ def until(what: str, look: Callable[[], Value | None], *, within: float) -> Valu
         time.sleep(0.25)
 
 
+def replica_processes(model: str) -> set[int]:
+    """The processes of a service's replicas, as the machine of the one-node cluster sees them."""
+    application = model.replace("/", ".")
+    return {int(pid) for pid in run("pgrep", "-f", f"ServeReplica:{application}\\.", check=False).split()}
+
+
 @dataclass(frozen=True)
 class Service:
     """A ModelService of the test."""

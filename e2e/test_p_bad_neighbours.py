@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from e2e.cluster import run, until
+from e2e.cluster import replica_processes, until
 from e2e.traffic import Load, post
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def test_only_they_suffer(make: "Maker", models_folder: Path) -> None:
         body = {"model": good.model, "prompt": "The", "max_tokens": 2, "temperature": 0}
         with Load(make.url(good), body) as load:
             crashing = make("crashing", "pvc://models/no-such-model")
-            frozen = _replicas(silent.model)
+            frozen = replica_processes(silent.model)
             assert frozen
             for pid in frozen:
                 os.kill(pid, signal.SIGSTOP)
@@ -40,7 +40,7 @@ def test_only_they_suffer(make: "Maker", models_folder: Path) -> None:
             assert status >= 500
             crashing.wait_reason("Degraded", "ModelNotFound", within=120)
             # Ray Serve finds the frozen replica by its health check and starts another one.
-            until("another replica", lambda: _replicas(silent.model) - frozen, within=150)
+            until("another replica", lambda: replica_processes(silent.model) - frozen, within=150)
             for service in (eater, silent):
                 service.wait(within=120)
                 status, answer = post(make.url(service), {**body, "model": service.model})
@@ -50,12 +50,6 @@ def test_only_they_suffer(make: "Maker", models_folder: Path) -> None:
         print(f"{load.count} requests, slowest {load.slowest_s:.2f} s")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _replicas(model: str) -> set[int]:
-    """The processes of a service's replicas, as this machine sees them."""
-    application = model.replace("/", ".")
-    return {int(pid) for pid in run("pgrep", "-f", f"ServeReplica:{application}\\.", check=False).split()}
 
 
 def _with_long_context(source: Path, target: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from modelyard_hack import cluster, images, processes, tools
+from modelyard_hack import cluster, containers, images, processes, tools
 from modelyard_hack.accelerators import FakeAccelerators, advertise
 from modelyard_hack.access import chosen_access, own_access
 from modelyard_hack.control_plane import loopback_apiserver
@@ -83,6 +83,11 @@ def _load(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _tag(arguments: argparse.Namespace) -> int:
+    containers.tag(cluster_state(), arguments.name, arguments.another)
+    return 0
+
+
 def _logs(arguments: argparse.Namespace) -> int:
     log = cluster_state().log(arguments.component)
     if not log.exists():
@@ -148,6 +153,9 @@ def parser() -> argparse.ArgumentParser:
     project.add_argument("--tag", default="dev", help="tag for --registry (default: dev)")
     load = command("load", _load, "bring locally built images into the node")
     load.add_argument("names", nargs="+", metavar="IMAGE")
+    tag = command("tag", _tag, "give an image of the node another name, to stand for another release")
+    tag.add_argument("name", metavar="IMAGE")
+    tag.add_argument("another", metavar="NAME")
     logs = command("logs", _logs, "the end of a daemon's log")
     logs.add_argument("-f", "--follow", action="store_true")
     logs.add_argument("-n", "--lines", type=int, default=100)

@@ -116,6 +116,11 @@ def loaded_images(state: StateFolder) -> dict[str, str]:
     return {fields[0]: fields[2] for fields in map(str.split, lines)}
 
 
+def tag(state: StateFolder, image: str, another: str) -> None:
+    """Give an image of the node another name too."""
+    run(ctr(state, "images", "tag", "--force", image, another))
+
+
 def blobs_folder(state: StateFolder) -> Path:
     return state.containerd / "root" / "io.containerd.content.v1.content" / "blobs" / "sha256"
 

@@ -1,0 +1,88 @@
+"""Another release of the operator moves nothing; one edited service moves alone; another Ray moves all, unnoticed."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from e2e.cluster import RELEASE, REPOSITORY, SYSTEM, Service, get, items, kubectl, replica_processes, run, until
+from e2e.traffic import Load
+
+if TYPE_CHECKING:
+    from e2e.conftest import Maker
+
+NEXT = "localhost/modelyard-serving:next"
+"""The serving image under the name that another release would give it."""
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif("MODELYARD_E2E_MODELS" not in os.environ, reason="names an image of the one-node cluster anew")
+def test_operator_then_one_service_then_ray(make: "Maker") -> None:
+    run(str(REPOSITORY / "hack/cluster"), "tag", "localhost/modelyard-serving:dev", NEXT)
+    steady, edited = make("steady"), make("edited")
+    for service in (steady, edited):
+        service.settled(within=300)
+    body = {"prompt": "The", "max_tokens": 2, "temperature": 0}
+    with (
+        Load(make.url(steady), {**body, "model": steady.model}, clients=4) as one,
+        Load(make.url(edited), {**body, "model": edited.model}, clients=4) as other,
+    ):
+        before, replicas = _children(), replica_processes(steady.model)
+        revision, first = steady.status["activeRevision"], edited.status["activeRevision"]
+        _upgrade_operator()
+        assert _children() == before
+
+        edited.patch(requestTimeout="31m")
+        until("the edited service to move", lambda: _moved(edited, first), within=200)
+        assert steady.status["activeRevision"] == revision
+        assert replica_processes(steady.model) == replicas
+        assert _image(edited) == NEXT
+        assert _image(steady) != NEXT
+
+        old = edited.status["activeRevision"]
+        change = '{"spec": {"runtime": {"image": "%s", "rayVersion": "2.60.0"}}}' % NEXT  # noqa: UP031 - JSON's braces
+        kubectl("patch", "servingcluster", "default", "-n", SYSTEM, "--type=merge", "-p", change)
+        until("both on another RayCluster", lambda: _moved(steady, revision) and _moved(edited, old), within=300)
+        until("the old RayCluster to go", lambda: len(items("rayclusters", SYSTEM)) == 1, within=120)
+        count = one.count + other.count
+        until("more traffic", lambda: one.count + other.count > count + 100, within=60)
+    assert one.failures == []
+    assert other.failures == []
+
+
+def _children() -> dict[str, str]:
+    """What serves: pods by uid; RayClusters and revisions by how often they were written."""
+    pods = {p["metadata"]["uid"]: "" for p in items("pods", SYSTEM, "ray.io/is-ray-node=yes")}
+    written = [*items("rayclusters", SYSTEM), *items("controllerrevisions", labels="modelyard.dev/managed=true")]
+    return pods | {o["metadata"]["uid"]: _version(o) for o in written}
+
+
+def _version(manifest: dict[str, Any]) -> str:
+    """KubeRay writes the RayCluster's status, Ray's autoscaler the sizes of its groups: those do not count."""
+    if manifest["kind"] == "RayCluster":
+        return ",".join(group["groupName"] for group in manifest["spec"].get("workerGroupSpecs") or [])
+    return str(manifest["metadata"]["resourceVersion"])
+
+
+def _upgrade_operator() -> None:
+    """Another default image and other settings, until the new operator has looked at the cluster."""
+    chart = str(REPOSITORY / "charts/modelyard")
+    settings = ("--set", f"serving.image={NEXT}", "--set", "operator.resyncSeconds=301")
+    run("helm", "upgrade", RELEASE, chart, "-n", SYSTEM, "--reuse-values", *settings, "--wait", "--timeout", "120s")
+    until("the new operator to hold the Lease", _holds_the_lease, within=60)
+
+
+def _holds_the_lease() -> bool:
+    lease = get("lease", "modelyard-operator", SYSTEM) or {}
+    pods = [p["metadata"]["name"] for p in items("pods", SYSTEM, "app.kubernetes.io/component=operator")]
+    return len(pods) == 1 and str(lease.get("spec", {}).get("holderIdentity", "")).startswith(pods[0])
+
+
+def _moved(service: Service, old: str) -> bool:
+    status = service.status
+    return status["activeRevision"] != old and len(status["revisions"]) == 1
+
+
+def _image(service: Service) -> str:
+    record = get("controllerrevision", f"{service.name}-{service.status['activeRevision']}", service.namespace)
+    assert record is not None
+    return str(record["data"]["image"])
