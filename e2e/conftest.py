@@ -3,12 +3,15 @@
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from e2e.cluster import RELEASE, REPOSITORY, SYSTEM, Service, apply, get, kubectl, run, until
 
 MODELS_CLAIM = "models"
+RESIDENTS = "t-residents"
 TEST_LABELS = {"modelyard.dev/e2e": "true"}
 
 
@@ -72,9 +75,43 @@ def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of the test's own; test_z_uninstall.py sees that all of them have gone."""
     name = "t-" + request.node.name.removeprefix("test_").replace("_", "-").split("[")[0][:40].strip("-")
     until(f"an earlier namespace {name} to be gone", lambda: get("namespace", name) is None, within=120)
-    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": TEST_LABELS}})
+    make_namespace(name)
     yield name
     kubectl("delete", "namespace", name, "--wait=false")
+
+
+def make_namespace(name: str) -> None:
+    """A namespace that the tests may fill."""
+    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": TEST_LABELS}})
+
+
+@pytest.fixture(scope="session")
+def resident_maker(platform: str) -> Iterator["Maker"]:
+    """Makes the services that stay for all tests."""
+    make_namespace(RESIDENTS)
+    yield Maker(RESIDENTS, platform)
+    kubectl("delete", "namespace", RESIDENTS, "--wait=false")
+
+
+@pytest.fixture
+def resident(resident_maker: "Maker") -> "Resident":
+    """A ready service for tests that leave it as it is: what they do happens around it."""
+    service = resident_maker("resident")
+    service.settled()
+    return Resident(service, resident_maker.url(service))
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A service of the small GPT-2 that stays, and where it completes a prompt."""
+
+    service: Service
+    url: str
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """A short request."""
+        return {"model": self.service.model, "prompt": "The", "max_tokens": 2, "temperature": 0}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from e2e.cluster import SYSTEM, apply, items, kubectl, make_serving_cluster, run
 from e2e.traffic import post
 
 if TYPE_CHECKING:
-    from e2e.conftest import Maker
+    from e2e.conftest import Maker, Resident
 
 
 @pytest.mark.timeout(420)
@@ -44,14 +44,12 @@ def _running_head(namespace: str) -> str | None:
 
 
 @pytest.mark.timeout(400)
-def test_ray_head_gone(make: "Maker") -> None:
-    service = make("headless")
-    service.wait(within=300)
+def test_ray_head_gone(resident: "Resident") -> None:
     heads = items("pods", SYSTEM, "ray.io/node-type=head")
     kubectl("delete", "pod", "-n", SYSTEM, heads[0]["metadata"]["name"], "--grace-period=0", "--force")
-    service.wait_reason("Degraded", "HeadGone", within=30)
-    service.wait(within=240)
-    status, answer = post(make.url(service), {"model": service.model, "prompt": "The", "max_tokens": 2})
+    resident.service.wait_reason("Degraded", "HeadGone", within=30)
+    resident.service.wait(within=240)
+    status, answer = post(resident.url, resident.body)
     assert status == 200, answer
 
 

@@ -9,19 +9,16 @@ from e2e.cluster import REPOSITORY, SYSTEM, items, kubectl, run, until
 from e2e.traffic import Load
 
 if TYPE_CHECKING:
-    from e2e.conftest import Maker
+    from e2e.conftest import Resident
 
 MINUTE_S = 60
 
 
 @pytest.mark.timeout(420)
 @pytest.mark.skipif("MODELYARD_E2E_MODELS" not in os.environ, reason="stops the API server of the one-node cluster")
-def test_a_minute_without_api_server_and_operator(make: "Maker") -> None:
-    service = make("lasting")
-    service.wait(within=300)
-    body = {"model": service.model, "prompt": "The", "max_tokens": 2, "temperature": 0}
+def test_a_minute_without_api_server_and_operator(resident: "Resident") -> None:
     hack = str(REPOSITORY / "hack/cluster")
-    with Load(make.url(service), body) as load:
+    with Load(resident.url, resident.body) as load:
         kubectl("scale", "deployment", "-n", SYSTEM, "modelyard-operator", "--replicas=0")
         until(
             "the operator to be gone",
@@ -38,18 +35,15 @@ def test_a_minute_without_api_server_and_operator(make: "Maker") -> None:
         until("traffic after the outage", lambda: load.count > before + 100, within=60)
     assert load.failures == []
     print(f"{load.count} requests, slowest {load.slowest_s:.2f} s")
-    service.wait(within=120)
+    resident.service.wait(within=120)
     kubectl("rollout", "status", "-n", SYSTEM, "deployment/modelyard-operator", "--timeout=180s", timeout=200)
 
 
 @pytest.mark.timeout(300)
-def test_one_gateway_dies(make: "Maker") -> None:
+def test_one_gateway_dies(resident: "Resident") -> None:
     """Requests that the dying gateway held may be lost; whoever asks next is answered by the other one."""
-    service = make("doored")
-    service.wait(within=300)
-    body = {"model": service.model, "prompt": "The", "max_tokens": 2, "temperature": 0}
     gateways = items("pods", SYSTEM, "app.kubernetes.io/component=gateway")
-    with Load(make.url(service), body) as load:
+    with Load(resident.url, resident.body) as load:
         until("some traffic", lambda: load.count > 50, within=60)
         kubectl("delete", "pod", "-n", SYSTEM, gateways[0]["metadata"]["name"], "--wait=false")
         before = load.count

@@ -12,7 +12,7 @@ from e2e.cluster import replica_processes, until
 from e2e.traffic import Load, post
 
 if TYPE_CHECKING:
-    from e2e.conftest import Maker
+    from e2e.conftest import Maker, Resident
 
 LONG_CONTEXT = 20_000
 """Positions: attention that writes out its weights takes 10 GB for so many, more than a small worker has."""
@@ -20,16 +20,15 @@ LONG_CONTEXT = 20_000
 
 @pytest.mark.timeout(600)
 @pytest.mark.skipif("MODELYARD_E2E_MODELS" not in os.environ, reason="stops a process of the one-node cluster")
-def test_only_they_suffer(make: "Maker", models_folder: Path) -> None:
-    """One eats all its memory, one never answers, one crashes when it loads; eight clients ask the good one."""
+def test_only_they_suffer(make: "Maker", resident: "Resident", models_folder: Path) -> None:
+    """One eats all its memory, one never answers, one crashes when it loads; eight clients ask a good one."""
     folder = models_folder / "gpt2-long"
     _with_long_context(models_folder / "gpt2-small", folder)
-    good, eater, silent = make("good"), make("eater", "pvc://models/gpt2-long"), make("silent")
+    eater, silent = make("eater", "pvc://models/gpt2-long"), make("silent")
     try:
-        for service in (good, eater, silent):
+        for service in (eater, silent):
             service.wait(within=300)
-        body = {"model": good.model, "prompt": "The", "max_tokens": 2, "temperature": 0}
-        with Load(make.url(good), body) as load:
+        with Load(resident.url, resident.body) as load:
             crashing = make("crashing", "pvc://models/no-such-model")
             frozen = replica_processes(silent.model)
             assert frozen
@@ -43,10 +42,10 @@ def test_only_they_suffer(make: "Maker", models_folder: Path) -> None:
             until("another replica", lambda: replica_processes(silent.model) - frozen, within=150)
             for service in (eater, silent):
                 service.wait(within=120)
-                status, answer = post(make.url(service), {**body, "model": service.model})
+                status, answer = post(make.url(service), {**resident.body, "model": service.model})
                 assert status == 200, answer
         assert load.failures == []
-        assert good.condition("Available")["status"] == "True"
+        assert resident.service.condition("Available")["status"] == "True"
         print(f"{load.count} requests, slowest {load.slowest_s:.2f} s")
     finally:
         shutil.rmtree(folder, ignore_errors=True)

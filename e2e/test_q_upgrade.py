@@ -8,7 +8,7 @@ from e2e.cluster import RELEASE, REPOSITORY, SYSTEM, Service, get, items, kubect
 from e2e.traffic import Load
 
 if TYPE_CHECKING:
-    from e2e.conftest import Maker
+    from e2e.conftest import Maker, Resident
 
 NEXT = "localhost/modelyard-serving:next"
 """The serving image under the name that another release would give it."""
@@ -16,15 +16,13 @@ NEXT = "localhost/modelyard-serving:next"
 
 @pytest.mark.timeout(600)
 @pytest.mark.skipif("MODELYARD_E2E_MODELS" not in os.environ, reason="names an image of the one-node cluster anew")
-def test_operator_then_one_service_then_ray(make: "Maker") -> None:
+def test_operator_then_one_service_then_ray(make: "Maker", resident: "Resident") -> None:
     run(str(REPOSITORY / "hack/cluster"), "tag", "localhost/modelyard-serving:dev", NEXT)
-    steady, edited = make("steady"), make("edited")
-    for service in (steady, edited):
-        service.settled(within=300)
-    body = {"prompt": "The", "max_tokens": 2, "temperature": 0}
+    steady, edited = resident.service, make("edited")
+    edited.settled(within=300)
     with (
-        Load(make.url(steady), {**body, "model": steady.model}, clients=4) as one,
-        Load(make.url(edited), {**body, "model": edited.model}, clients=4) as other,
+        Load(resident.url, resident.body) as one,
+        Load(make.url(edited), {**resident.body, "model": edited.model}) as other,
     ):
         before, replicas = _children(), replica_processes(steady.model)
         revision, first = steady.status["activeRevision"], edited.status["activeRevision"]
