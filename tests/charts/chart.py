@@ -98,4 +98,4 @@ def pod_templates(objects: list[Manifest]) -> dict[str, Any]:
 def environment(objects: list[Manifest], name: str) -> dict[str, str]:
     """The variables of a Deployment's container."""
     container = one(objects, "Deployment", name)["spec"]["template"]["spec"]["containers"][0]
-    return {variable["name"]: variable["value"] for variable in container["env"]}
+    return {variable["name"]: variable.get("value", "from-the-pod") for variable in container["env"]}

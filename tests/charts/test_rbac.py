@@ -24,8 +24,12 @@ OPERATOR_MAY = (
     ("create", "events", OTHER),
     *((verb, "customresourcedefinitions.apiextensions.k8s.io", "") for verb in ("get", "list", "watch")),
     *((verb, "configmaps/modelyard-routes", NAMESPACE) for verb in ("get", "create", "patch")),
+    *((verb, "leases.coordination.k8s.io/modelyard-operator", NAMESPACE) for verb in ("get", "create", "patch")),
 )
 OPERATOR_MAY_NOT = (
+    ("patch", "leases.coordination.k8s.io/other", NAMESPACE),
+    ("delete", "leases.coordination.k8s.io/modelyard-operator", NAMESPACE),
+    ("get", "leases.coordination.k8s.io/modelyard-operator", OTHER),
     ("list", "secrets", OTHER),
     ("create", "secrets", OTHER),
     ("get", "configmaps/modelyard-routes", OTHER),

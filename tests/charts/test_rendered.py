@@ -105,7 +105,7 @@ def test_services_monitor_and_operator_select_the_pods_they_mean(variant: str) -
 def test_one_operator_at_a_time_and_two_gateways_that_do_not_go_together() -> None:
     objects = rendered({})
     operator = one(objects, "Deployment", "modelyard-operator")["spec"]
-    assert (operator["replicas"], operator["strategy"]) == (1, {"type": "Recreate"})
+    assert (operator["replicas"], operator["strategy"]) == (1, {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}})
     gateway = one(objects, "Deployment", "modelyard-gateway")["spec"]
     assert (gateway["replicas"], gateway["strategy"]["rollingUpdate"]["maxUnavailable"]) == (2, 0)
     assert one(objects, "PodDisruptionBudget", "modelyard-gateway")["spec"]["maxUnavailable"] == 1

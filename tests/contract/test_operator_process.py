@@ -33,7 +33,7 @@ class Operator:
     """The process; `log` collects what it says over all its lives."""
 
     def __init__(self, kubeconfig: Path, log: Path) -> None:
-        self.log = log
+        self.kubeconfig, self.log = kubeconfig, log
         self.stuck_after_s = 120.0
         self.probe_port, self.metrics_port = free_ports(2)
         self._environment = os.environ | {
@@ -65,6 +65,18 @@ class Operator:
         self._process.terminate()
         return self._process.wait(timeout=30), time.monotonic() - begun
 
+    def freeze(self) -> None:
+        """As a node does that has no time for it, or a debugger."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def ended(self) -> bool:
+        return self._process is not None and self._process.poll() == 0
+
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self.kill()
@@ -81,6 +93,9 @@ class Operator:
 
     def healthy(self) -> bool:
         return self.probe() == 200
+
+    def holds_lease(self) -> bool:
+        return "modelyard_lease_held 1.0" in self.metrics()
 
     def metrics(self) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5) as answer:
@@ -118,6 +133,7 @@ def operator(kubectl: Kubectl, tmp_path: Path) -> Iterator[Operator]:
         kubectl("patch", what, "-n", SPACE, "--type=merge", '--patch={"metadata": {"finalizers": null}}')
         kubectl("delete", what, "-n", SPACE, "--ignore-not-found")
     kubectl.must("delete", "acceleratorpools", "--all")
+    kubectl.must("delete", "lease/modelyard-operator", "-n", NAMESPACE, "--ignore-not-found")
 
 
 def _create(kubectl: Kubectl) -> None:
@@ -184,7 +200,7 @@ def test_it_ends_soon_when_it_is_told_to(kubectl: Kubectl, operator: Operator) -
     until(lambda: "finalizers" in _metadata(kubectl, "modelservice/smollm2", "-n", SPACE), "it works")
     code, seconds = operator.terminate()
     assert code == 0
-    assert seconds < 5
+    assert seconds < 5, operator.log.read_text()
 
 
 @pytest.mark.timeout(120)
@@ -203,3 +219,34 @@ def test_a_loop_that_hangs_fails_the_probe(kubectl: Kubectl, operator: Operator)
     finally:
         os.kill(apiserver, signal.SIGCONT)
     until(operator.healthy, "the probe answers again", timeout_s=60)
+
+
+@pytest.mark.timeout(120)
+def test_of_two_operators_one_writes_and_the_other_takes_over(
+    kubectl: Kubectl, operator: Operator, tmp_path: Path
+) -> None:
+    second = Operator(operator.kubeconfig, tmp_path / "second.log")
+    operator.start()
+    until(operator.healthy, "the probe answers")
+    until(operator.holds_lease, "the first one holds the Lease")
+    second.start()
+    try:
+        until(second.healthy, "who waits is healthy too")
+        _create(kubectl)
+        until(lambda: _reason(kubectl, "servingcluster/shared") == "KubeRayAbsent", "the first one works")
+        assert not second.holds_lease()
+        operator.freeze()
+        frozen = time.monotonic()
+        until(second.holds_lease, "the second one takes over")
+        assert 5 < time.monotonic() - frozen < 15
+        operator.thaw()
+        until(operator.ended, "the thawed one sees that it was followed, and ends")
+        assert any("the Lease was lost" in line["message"] for line in operator.said())
+        operator.start()
+        until(operator.healthy, "it is there again")
+        released = time.monotonic()
+        assert second.terminate()[0] == 0
+        until(operator.holds_lease, "a Lease that was released is taken at once")
+        assert time.monotonic() - released < 6
+    finally:
+        second.close()

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from importlib.metadata import version
 
 import aiohttp
@@ -16,12 +17,14 @@ from pydantic import ValidationError
 from modelyard_operator import handlers, logs
 from modelyard_operator.gateway.http_client import HttpGatewayClient
 from modelyard_operator.kube.aio_client import connect
-from modelyard_operator.kube.client import ACCELERATOR_POOL, MODEL_SERVICE, SERVING_CLUSTER
+from modelyard_operator.kube.client import ACCELERATOR_POOL, MODEL_SERVICE, SERVING_CLUSTER, KubeClient
 from modelyard_operator.ray.http_client import HttpProber, HttpServeClients
 from modelyard_operator.reconcile.accelerator_pool import AcceleratorPoolLoop
 from modelyard_operator.reconcile.app import App
 from modelyard_operator.reconcile.events import EventRecorder
 from modelyard_operator.reconcile.heartbeat import Heartbeat
+from modelyard_operator.reconcile.lease import Identity, Lease
+from modelyard_operator.reconcile.leased_kube import LeasedKube
 from modelyard_operator.reconcile.loop import Controlled, Loops
 from modelyard_operator.reconcile.metrics import Metrics
 from modelyard_operator.reconcile.model_service import ModelServiceLoop
@@ -36,10 +39,14 @@ logger = logging.getLogger(__name__)
 async def assembled(settings: Settings, metrics: Metrics) -> AsyncIterator[handlers.Memo]:
     """All parts of the operator, connected; its loops and background tasks end with the block."""
     async with (
-        connect(observe=metrics.kube_request) as kube,
+        connect(observe=metrics.kube_request) as api,
+        # Renewals must not queue behind the requests of all loops.
+        connect(observe=metrics.kube_request) as renewing,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, limit_per_host=20)) as session,
     ):
-        recorder = EventRecorder(kube)
+        lease = _lease(settings, renewing, metrics)
+        kube = LeasedKube(api, lease)
+        recorder = EventRecorder(api)
         app = App(
             kube=kube,
             serve_clients=HttpServeClients(session, observe=metrics.serve_put),
@@ -47,6 +54,7 @@ async def assembled(settings: Settings, metrics: Metrics) -> AsyncIterator[handl
             gateways=HttpGatewayClient(session),
             settings=settings,
             events=recorder,
+            lease=lease,
         )
         heartbeat = Heartbeat(time.monotonic, settings.stuck_after_s)
         loops = Loops(
@@ -61,15 +69,35 @@ async def assembled(settings: Settings, metrics: Metrics) -> AsyncIterator[handl
             heartbeat=heartbeat,
             metrics=metrics,
             resync_s=settings.resync_s,
+            permitted=lease.wait,
         )
         writer = asyncio.create_task(recorder.write_forever(), name="event writer")
+        stop = asyncio.Event()
+        holding = asyncio.create_task(lease.hold(), name="lease")
+        holding.add_done_callback(lambda _: stop.set())
         loops.seen(*ROUTES)
         try:
-            yield handlers.Memo(kube, loops, app.wakeups, heartbeat, metrics, app.deaths, app.default_cluster)
+            yield handlers.Memo(api, loops, app.wakeups, heartbeat, metrics, app.deaths, app.default_cluster, stop)
         finally:
             await loops.stop()
+            holding.cancel()
             writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
+            await asyncio.gather(holding, writer, return_exceptions=True)
+            await lease.release()
+
+
+def _lease(settings: Settings, kube: KubeClient, metrics: Metrics) -> Lease:
+    lease = Lease(
+        kube,
+        settings.namespace,
+        Identity(settings.pod_name, settings.pod_uid),
+        # Unlike the monotonic clock this one goes on while the machine sleeps.
+        clock=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        now=lambda: datetime.now(UTC),
+        refused=metrics.writes_refused.inc,
+    )
+    metrics.lease_held.set_function(lambda: float(lease.held))
+    return lease
 
 
 async def operate(settings: Settings, metrics: Metrics) -> None:
@@ -84,6 +112,7 @@ async def operate(settings: Settings, metrics: Metrics) -> None:
             registry=registry,
             settings=kopf_settings,
             memo=memo,
+            stop_flag=memo.stop,
             clusterwide=True,
             standalone=True,
             liveness_endpoint=f"http://0.0.0.0:{settings.probe_port}/healthz",

@@ -4,6 +4,7 @@ Events start the loops of our three kinds and wake those of their neighbours; ko
 change handler, see docs/design/loops.md) and its finalizer is unused.
 """
 
+import asyncio
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ class Memo:
     metrics: Metrics
     deaths: PodDeaths
     default_cluster: tuple[str, str] | None
+    stop: asyncio.Event
+    """Raised where the operator is to end, for example because another one has taken the Lease."""
     generation: int | None = None
 
     def seen(self, kind: Kind, key: Key, event: Mapping[str, Any]) -> bool:
@@ -156,8 +159,9 @@ async def loops_alive(memo: Memo, **_: Any) -> str:
 
 
 async def stop_loops(memo: Memo, **_: Any) -> None:
-    """End the loops before kopf begins to wait for the tasks that its handlers left behind."""
+    """End the loops, and what waits for the flag, before kopf begins to wait for the tasks that are left."""
     await memo.loops.stop()
+    memo.stop.set()
 
 
 def _key(manifest: Mapping[str, Any]) -> Key:

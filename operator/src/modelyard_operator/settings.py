@@ -24,6 +24,10 @@ class Settings(BaseSettings):
         default="app.kubernetes.io/name=modelyard,app.kubernetes.io/component=gateway",
         description="Label selector of the gateway pods in `namespace`.",
     )
+    pod_name: str = Field(default="", description="The operator's pod, as the Lease tells who holds it.")
+    pod_uid: str = Field(
+        default="", description="Its uid, by which it knows the Lease of the container that ran in it before."
+    )
     metrics_port: int = Field(default=9090, ge=0, le=65535)
     probe_port: int = Field(default=8080, ge=0, le=65535)
     stuck_after_s: float = Field(

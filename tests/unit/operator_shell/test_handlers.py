@@ -1,5 +1,6 @@
 """Which loops an event starts and wakes."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -51,6 +52,7 @@ class Watched:
             metrics=self.metrics,
             deaths=PodDeaths(),
             default_cluster=DEFAULT,
+            stop=asyncio.Event(),
         )
         self.listening = [
             (MODEL_SERVICE, OTHER_SERVICE),

@@ -42,6 +42,7 @@ class Scripted:
     metrics: Metrics = field(default_factory=lambda: Metrics("test"))
     wakeups: Wakeups = field(default_factory=Wakeups)
     kube: FakeKube = field(default_factory=FakeKube)
+    permitted_at: float = 0.0
 
     async def reconcile(self, key: Key) -> Result:
         assert key == KEY
@@ -50,6 +51,9 @@ class Scripted:
         if isinstance(step, BaseException):
             raise step
         return step if isinstance(step, Result) else await step()
+
+    async def permitted(self) -> None:
+        await asyncio.sleep(self.permitted_at - asyncio.get_running_loop().time())
 
     def loops(self, jitter: float = 0.0) -> Loops:
         self.heartbeat = Heartbeat(lambda: asyncio.get_running_loop().time(), 120)
@@ -63,6 +67,7 @@ class Scripted:
             heartbeat=self.heartbeat,
             metrics=self.metrics,
             resync_s=RESYNC_S,
+            permitted=self.permitted,
             jitter=lambda: jitter,
         )
 
@@ -96,6 +101,18 @@ def scripted() -> Scripted:
 def test_at_rest_it_looks_again_at_each_resync(scripted: Scripted) -> None:
     scripted.run(2.5 * RESYNC_S)
     assert scripted.looks == [0, RESYNC_S, 2 * RESYNC_S]
+
+
+def test_it_writes_and_looks_at_nothing_until_it_may_and_is_not_stuck_meanwhile(scripted: Scripted) -> None:
+    scripted.permitted_at = 1000.0
+
+    async def waits(loops: Loops) -> None:
+        assert scripted.kube.requests == []
+        assert scripted.heartbeat.stuck() == []
+        await asyncio.sleep(200)
+
+    scripted.run(900, then=waits)
+    assert scripted.looks == [1000]
 
 
 def test_resyncs_are_spread_by_jitter(scripted: Scripted) -> None:

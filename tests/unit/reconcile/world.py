@@ -33,6 +33,8 @@ from modelyard_operator.ray.client import ConfigRefused, Proof, ServeClient, Ser
 from modelyard_operator.reconcile import finalizer
 from modelyard_operator.reconcile.accelerator_pool import AcceleratorPoolLoop
 from modelyard_operator.reconcile.app import App
+from modelyard_operator.reconcile.lease import Permit
+from modelyard_operator.reconcile.leased_kube import LeasedKube
 from modelyard_operator.reconcile.model_service import ModelServiceLoop
 from modelyard_operator.reconcile.result import Key, Reconcile, Result
 from modelyard_operator.reconcile.routes import ROUTES, RoutePublisher
@@ -192,6 +194,16 @@ class FakeServe:
                 self.messages[name] = self.broken.get(uri, "")
 
 
+class Undisputed:
+    """The permit of an only operator."""
+
+    def check(self) -> None:
+        return
+
+    async def confirm(self) -> None:
+        return
+
+
 class World:
     """The platform; `service` is applied by `apply_service`."""
 
@@ -210,6 +222,7 @@ class World:
         self.idle_workers: list[str] = []
         """Workers without a replica: Ray Serve does not listen on them."""
         self.settings = SETTINGS
+        self.permit: Permit = Undisputed()
         self.start_operator()
         for manifest in (
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "models"}},
@@ -225,12 +238,13 @@ class World:
     def start_operator(self) -> None:
         """A new process: nothing is remembered."""
         self.app = App(
-            kube=self.kube,
+            kube=LeasedKube(self.kube, self.permit),
             serve_clients=self,
             prober=self,
             gateways=self,
             settings=self.settings,
             events=self,
+            lease=self.permit,
             clock=lambda: self.now,
         )
         self.service_loop = ModelServiceLoop(self.app)

@@ -28,6 +28,7 @@ NODE = Kind("v1", "Node", "nodes", namespaced=False)
 SECRET = Kind("v1", "Secret", "secrets")
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
+LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 EVENT = Kind("v1", "Event", "events")
 CRD = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
 
@@ -43,6 +44,7 @@ KINDS = (
     CONFIG_MAP,
     NAMESPACE,
     EVENT,
+    LEASE,
     CRD,
 )
 _KIND_BY_NAME = {(kind.api_version, kind.kind): kind for kind in KINDS}
@@ -81,4 +83,4 @@ class KubeClient(Protocol):
         """Replace the finalizers of `manifest` as it was read; `Conflict` when it has moved on."""
 
     async def create(self, manifest: Manifest) -> Manifest:
-        """Create, for Events; `AlreadyExists` where the name is taken."""
+        """Create, for Events and the Lease; `AlreadyExists` where the name is taken."""

@@ -11,6 +11,7 @@ from modelyard_operator.kube.client import KubeClient, Manifest
 from modelyard_operator.observed.view import ClusterView
 from modelyard_operator.ray.client import Prober, ServeClients
 from modelyard_operator.reconcile.deaths import PodDeaths
+from modelyard_operator.reconcile.lease import Permit
 from modelyard_operator.reconcile.result import Key
 from modelyard_operator.reconcile.upkeep import Recorder, Upkeep
 from modelyard_operator.reconcile.wakeups import Wakeups
@@ -40,6 +41,8 @@ class App:
     gateways: GatewayClient
     settings: Settings
     events: Recorder
+    lease: Permit
+    """Confirmed before each write to Ray; `kube` asks it by itself."""
     wakeups: Wakeups = field(default_factory=Wakeups)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 

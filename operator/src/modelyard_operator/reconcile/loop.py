@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from modelyard_operator.kube.client import Kind, KubeClient
@@ -52,6 +52,8 @@ class Loops:
     heartbeat: Heartbeat
     metrics: Metrics
     resync_s: float
+    permitted: Callable[[], Awaitable[None]]
+    """Returns when this operator may write; a loop waits for it before each turn."""
     jitter: Callable[[], float] = random.random
     """Gives numbers from 0 to 1."""
 
@@ -91,6 +93,7 @@ class Loops:
         held = not self.kinds[kind].finalizer
         failures = conflicts = 0
         while True:
+            await self.permitted()
             turn = await self._turn(kind, key, hold=not held)
             if turn.result is not None:
                 held, failures, conflicts = True, 0, 0

@@ -43,6 +43,13 @@ class Metrics:
         self._puts = Counter(
             "modelyard_serve_puts", "Serve configs written to Ray.", ["outcome"], registry=self.registry
         )
+        self.lease_held = Gauge(
+            "modelyard_lease_held", "1 while this operator holds the Lease and may write.", registry=self.registry
+        )
+        self.writes_refused = Counter(
+            "modelyard_writes_refused", "Writes that were not made because the Lease was not held.",
+            registry=self.registry,
+        )  # fmt: skip
         self._services = Gauge(
             "modelyard_model_services", "ModelServices by the reason of their Ready condition.",
             ["reason"], registry=self.registry,

@@ -47,6 +47,7 @@ class ServeWriter:
             applications = parse_details(await client.details())
             change = await self._change(tenants, facts.name, applications)
             if change.needed:
+                await self._app.lease.confirm()
                 await client.put(change.config)
                 log.info(
                     "Serve config of %s written: added %s, changed %s, removed %s, kept %s",
