@@ -78,10 +78,23 @@ def until(what: str, look: Callable[[], Value | None], *, within: float) -> Valu
         time.sleep(0.25)
 
 
+def pod_processes(pattern: str) -> set[int]:
+    """Processes in pods of the one-node cluster by a pattern of their command lines, as its machine sees them."""
+    found = {int(pid) for pid in run("pgrep", "-f", pattern, check=False).split()}
+    return {pid for pid in found if _is_in_pod(pid)}
+
+
+def _is_in_pod(pid: int) -> bool:
+    try:
+        return "kubepods" in Path(f"/proc/{pid}/cgroup").read_text()
+    except FileNotFoundError:
+        return False
+
+
 def replica_processes(model: str) -> set[int]:
-    """The processes of a service's replicas, as the machine of the one-node cluster sees them."""
+    """The processes of a service's replicas on the one-node cluster."""
     application = model.replace("/", ".")
-    return {int(pid) for pid in run("pgrep", "-f", f"ServeReplica:{application}\\.", check=False).split()}
+    return pod_processes(f"ServeReplica:{application}\\.")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from e2e.cluster import SYSTEM, apply, items, kubectl, make_serving_cluster, run, until
+from e2e.cluster import SYSTEM, apply, items, kubectl, make_serving_cluster, pod_processes, until
 from e2e.traffic import post
 
 if TYPE_CHECKING:
@@ -107,5 +107,5 @@ def test_an_operator_that_hangs_is_started_anew(platform: str) -> None:
 
 
 def operator_pids() -> set[int]:
-    """The operator's processes, as this machine sees them."""
-    return {int(pid) for pid in run("pgrep", "-f", "python -P -m modelyard_operator$", check=False).split()}
+    """The operator's processes."""
+    return pod_processes("python -P -m modelyard_operator$")
