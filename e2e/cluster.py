@@ -75,7 +75,7 @@ def until(what: str, look: Callable[[], Value | None], *, within: float) -> Valu
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within:.0f} s: {what}")
-        time.sleep(0.25)
+        time.sleep(0.5)
 
 
 def pod_processes(pattern: str) -> set[int]:
@@ -150,9 +150,9 @@ class Service:
         """Until nothing moves: ready, and no other revision is left."""
 
         def look() -> dict[str, Any] | None:
-            status = self.status
+            manifest = self.read()
+            status, generation = manifest.get("status") or {}, manifest["metadata"]["generation"]
             conditions = {c["type"]: c for c in status.get("conditions", [])}
-            generation = self.read()["metadata"]["generation"]
             done = (
                 status.get("observedGeneration") == generation
                 and conditions.get("Ready", {}).get("status") == "True"
