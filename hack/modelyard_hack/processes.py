@@ -68,12 +68,24 @@ def start(state: StateFolder, component: Component) -> int:
         redirects = [
             (os.POSIX_SPAWN_DUP2, source.fileno(), number) for number, source in enumerate((nothing, log, log))
         ]
-        pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=redirects, setsid=True)
+        # What the caller left open, such as a lock, must not live as long as the daemon.
+        closed = [(os.POSIX_SPAWN_CLOSE, number) for number in _inheritable()]
+        pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=[*redirects, *closed], setsid=True)
     started = start_time(pid)
     if started is None:
         raise StepError(f"{component.name} ended at once", log=state.log(component.name))
     (state.pids / component.name).write_text(f"{pid} {started}\n")
     return pid
+
+
+def _inheritable() -> list[int]:
+    """Open file descriptors, beside the standard ones, that a child would get."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # The listing's own is closed by now.
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+    return found
 
 
 def stop(state: StateFolder, name: str, *, grace: float = 10) -> bool:

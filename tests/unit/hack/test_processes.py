@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,15 @@ def test_starts_once_and_stops_the_real_process(state: StateFolder) -> None:
     assert processes.stop(state, "sleeper")
     assert processes.start_time(pid) is None
     assert not processes.stop(state, "sleeper")
+
+
+def test_what_the_caller_holds_open_is_not_held_by_the_daemon(state: StateFolder, tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        pid = processes.start(state, SLEEPER)
+        held = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    processes.stop(state, "sleeper")
+    assert str(tmp_path / "lock") not in held
 
 
 def test_a_reused_process_id_is_not_ours(state: StateFolder) -> None:
