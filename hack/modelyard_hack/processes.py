@@ -81,10 +81,11 @@ def start(state: StateFolder, component: Component) -> int:
 def _inheritable() -> list[int]:
     """Open file descriptors, beside the standard ones, that a child would get."""
     found = []
-    for name in os.listdir("/proc/self/fd"):
+    for link in Path("/proc/self/fd").iterdir():
+        number = int(link.name)
         with suppress(OSError):  # The listing's own is closed by now.
-            if int(name) > 2 and os.get_inheritable(int(name)):
-                found.append(int(name))
+            if number > 2 and os.get_inheritable(number):
+                found.append(number)
     return found
 
 

@@ -29,9 +29,9 @@ def test_what_the_caller_holds_open_is_not_held_by_the_daemon(state: StateFolder
     with (tmp_path / "lock").open("w") as lock:
         os.set_inheritable(lock.fileno(), True)
         pid = processes.start(state, SLEEPER)
-        held = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
+        held = {link.readlink() for link in Path(f"/proc/{pid}/fd").iterdir()}
     processes.stop(state, "sleeper")
-    assert str(tmp_path / "lock") not in held
+    assert tmp_path / "lock" not in held
 
 
 def test_a_reused_process_id_is_not_ours(state: StateFolder) -> None:

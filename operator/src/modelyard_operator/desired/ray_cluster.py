@@ -91,7 +91,7 @@ def ray_cluster(cluster: ServingCluster, platform: Platform) -> dict[str, Any]:
                 ],
             },
             "headGroupSpec": {
-                "rayStartParams": {"dashboard-host": "0.0.0.0", "num-cpus": "0"},
+                "rayStartParams": {"dashboard-host": "0.0.0.0", "num-cpus": "0", "include-log-monitor": "0"},
                 "template": pod_template(runtime, head, labels=labels, placement={}),
             },
         },

@@ -68,6 +68,8 @@ def _group(resolved: Resolved) -> dict[str, Any]:
     ray_start: dict[str, str] = {
         "num-cpus": str(max(1, int(parse_quantity(shape.cpu)))),
         "object-store-memory": str(_OBJECT_STORE_BYTES),
+        # It would send replicas' output to a driver that is not there. 0, for KubeRay leaves out what is "false".
+        "include-log-monitor": "0",
     }
     if shape.accelerators:
         ray_start["num-gpus"] = str(shape.accelerators)
