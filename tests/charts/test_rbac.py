@@ -17,6 +17,8 @@ OPERATOR_MAY = (
     ("patch", "acceleratorpools.modelyard.dev/status", ""),
     *((verb, "controllerrevisions.apps", OTHER) for verb in ("list", "watch", "create", "patch", "delete")),
     *((verb, "rayclusters.ray.io", OTHER) for verb in ("list", "watch", "create", "patch", "delete")),
+    *((verb, "poddisruptionbudgets.policy", OTHER) for verb in ("list", "create", "patch", "delete")),
+    *((verb, "networkpolicies.networking.k8s.io", OTHER) for verb in ("list", "create", "patch", "delete")),
     *((verb, "pods", OTHER) for verb in ("get", "list", "watch")),
     ("list", "nodes", ""),
     *((verb, "namespaces", "") for verb in ("get", "list", "watch")),

@@ -28,6 +28,13 @@ class Settings(BaseSettings):
     pod_uid: str = Field(
         default="", description="Its uid, by which it knows the Lease of the container that ran in it before."
     )
+    operator_labels: str = Field(
+        default="app.kubernetes.io/name=modelyard,app.kubernetes.io/component=operator",
+        description="Labels of the operator's own pod in `namespace`, for NetworkPolicies.",
+    )
+    network_policies: bool = Field(
+        default=True, description="Whether each ServingCluster gets a NetworkPolicy for its Ray pods."
+    )
     metrics_port: int = Field(default=9090, ge=0, le=65535)
     probe_port: int = Field(default=8080, ge=0, le=65535)
     stuck_after_s: float = Field(

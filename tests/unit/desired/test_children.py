@@ -21,7 +21,7 @@ from tests.unit.desired.samples import (
 
 from modelyard_operator.api.serving_cluster import ServingCluster
 from modelyard_operator.desired.ray_cluster import ray_cluster, ray_cluster_name, with_groups
-from modelyard_operator.desired.ray_pods import SERVE_ENV, ray_environment
+from modelyard_operator.desired.ray_pods import LONGEST_REQUEST_S, SERVE_ENV, ray_environment
 from modelyard_operator.desired.revision import Phase, from_manifest, new_revision, to_manifest
 from modelyard_operator.desired.worker_group import sized, worker_group
 from modelyard_serving.contract import ReplicaConfig
@@ -199,3 +199,14 @@ def test_pods_that_never_started_leave_with_the_last_service_of_their_group() ->
         "workerGroupSpecs"
     ]
     assert "scaleStrategy" not in wanted
+
+
+def test_a_worker_drains_before_it_ends_and_a_head_does_not() -> None:
+    worker = worker_group(resolved())["template"]["spec"]
+    hook = worker["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    assert hook[:4] == ["python", "-P", "-m", "modelyard_serving.departure"]
+    assert worker["terminationGracePeriodSeconds"] > int(hook[5]) > LONGEST_REQUEST_S
+    assert worker["containers"][0]["ports"][0]["containerPort"] == int(hook[4])
+    head = ray_cluster(cluster(), PLATFORM)["spec"]["headGroupSpec"]["template"]["spec"]
+    assert "terminationGracePeriodSeconds" not in head
+    assert "lifecycle" not in head["containers"][0]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from modelyard_operator.api.conditions import Reason
-from modelyard_operator.observed.pods import PodFacts, parse_pods
+from modelyard_operator.observed.pods import PodFacts, parse_leaving, parse_pods
 
 SCHEDULED = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:02Z"}
 READY = {"type": "Ready", "status": "True"}
@@ -104,3 +104,20 @@ def test_the_head_is_known_by_its_label() -> None:
     found = pod("head", phase="Running")
     assert found is not None
     assert found.is_head
+
+
+def leaving(pre_stop: bool = True, node_type: str = "worker", deleting: bool = True, **status: Any) -> bool:
+    hook = {"lifecycle": {"preStop": {"exec": {"command": ["true"]}}}} if pre_stop else {}
+    metadata: dict[str, Any] = {"name": "w", "labels": {"ray.io/node-type": node_type}}
+    if deleting:
+        metadata["deletionTimestamp"] = "2026-01-01T00:01:00Z"
+    return bool(parse_leaving([{"metadata": metadata, "spec": {"containers": [hook]}, "status": status}]))
+
+
+def test_a_worker_that_drains_before_it_ends_serves_while_it_leaves() -> None:
+    up: dict[str, Any] = {"conditions": [SCHEDULED, READY], "phase": "Running"}
+    assert leaving(**up)
+    assert not leaving(pre_stop=False, **up)
+    assert not leaving(deleting=False, **up)
+    assert not leaving(node_type="head", **up)
+    assert not leaving(conditions=[SCHEDULED], phase="Running")

@@ -8,8 +8,9 @@ from tests.unit.reconcile.world import KUBERAY_CRD
 
 from modelyard_operator.api.conditions import Reason
 from modelyard_operator.observed.kuberay import kuberay_trouble, parse_ray_cluster
+from modelyard_operator.observed.pods import PodFacts
 from modelyard_operator.observed.serve import parse_details
-from modelyard_operator.observed.view import ClusterView, RayClusterView
+from modelyard_operator.observed.view import ClusterView, RayClusterView, ways
 
 RAY_CLUSTER: dict[str, Any] = {
     "metadata": {"name": "shared-1", "uid": "u1"},
@@ -142,3 +143,40 @@ def test_absence_is_seen_and_not_assumed() -> None:
     assert ClusterView("shared-1", {"shared-1": up}).is_gone("shared-1", "team-a.smollm2.99999999")
     assert not ClusterView("shared-1", {"shared-1": unreachable}).is_gone("shared-1", name)
     assert ClusterView("shared-1", {}).is_gone("shared-1", name), "nothing runs on a RayCluster that is not there"
+
+
+def test_a_replica_that_is_to_move_serves_until_it_has_moved() -> None:
+    details = copy.deepcopy(DETAILS)
+    replicas = details["applications"][CONFIG["name"]]["deployments"]["model"]["replicas"]
+    replicas[0]["state"] = "PENDING_MIGRATION"
+    found = parse_details(details)[CONFIG["name"]]
+    assert found.running == 1
+    assert found.nodes == {"10.1.0.7"}
+
+
+def worker(name: str, *, ready: bool = True) -> PodFacts:
+    return PodFacts(name=name, group="g", is_head=False, ready=ready, address=f"10.1.0.{name}")
+
+
+HEAD = PodFacts(name="head", group="headgroup", is_head=True, ready=True, address="10.1.0.1")
+
+
+@pytest.mark.parametrize(
+    ("pods", "leaving", "listening", "expected"),
+    [
+        ((HEAD, worker("2"), worker("3")), (), {"10.1.0.2"}, ["head", "2"]),
+        ((HEAD, worker("2")), (worker("3"),), {"10.1.0.2", "10.1.0.3"}, ["head", "2"]),
+        ((HEAD, worker("2")), (worker("3"),), {"10.1.0.3"}, ["head", "3"]),
+        ((HEAD,), (worker("3"), worker("4")), {"10.1.0.3"}, ["head", "3"]),
+        ((), (worker("3"),), None, ["3"]),
+        ((HEAD, worker("2", ready=False)), (worker("3"),), None, ["head", "3"]),
+        ((HEAD,), (worker("3"),), set(), ["head"]),
+    ],
+    ids=["who listens", "one stays", "the other does not listen yet", "only leaving ones", "not known", "not ready",
+         "moved"],
+)  # fmt: skip
+def test_gateways_are_led_to_a_worker_that_leaves_while_no_other_serves(
+    pods: tuple[PodFacts, ...], leaving: tuple[PodFacts, ...], listening: set[str] | None, expected: list[str]
+) -> None:
+    known = frozenset(listening) if listening is not None else None
+    assert [pod.name for pod in ways(pods, leaving, known)] == expected

@@ -149,6 +149,17 @@ class Metrics(Values):
     service_monitor: ServiceMonitor = Field(default=ServiceMonitor(), description="For the Prometheus operator.")
 
 
+class NetworkPolicies(Values):
+    """Who may reach the pods, where the cluster's network enforces NetworkPolicies."""
+
+    enabled: Flag = Field(
+        default=True,
+        description="Let Ray's own ports be reached by the cluster's own Ray pods alone, its dashboard by the operator "
+        "too, its Serve port by the operator and the gateways; the operator and the gateways on their ports alone. "
+        "Numbers for Prometheus are open to all.",
+    )
+
+
 class Cleanup(Values):
     """The Job that runs before the release is uninstalled."""
 
@@ -174,4 +185,8 @@ class ChartValues(Values):
         default=DefaultServingCluster(), description="The ServingCluster named default, in the release's namespace."
     )
     metrics: Metrics = Field(default=Metrics(), description="Prometheus metrics of the operator and the gateways.")
+    network_policies: NetworkPolicies = Field(
+        default=NetworkPolicies(),
+        description="Who may reach the pods, where the cluster's network enforces NetworkPolicies.",
+    )
     cleanup: Cleanup = Field(default=Cleanup(), description="What happens before the release is uninstalled.")

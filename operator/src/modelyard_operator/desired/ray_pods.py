@@ -3,10 +3,14 @@
 from typing import Any
 
 from modelyard_operator.api.serving_cluster import EnvVar, Runtime
+from modelyard_operator.desired.names import SERVE_PORT
 from modelyard_serving.contract import LOG_FILE_ENV, MODELS_ROOT
 
 LONGEST_REQUEST_S = 86_400
 """The upper bound of spec.requestTimeout: what must outlast any request is set to this and a margin."""
+
+DEPARTURE_S = LONGEST_REQUEST_S + 3_600
+"""How long an evicted worker may take: its replicas get another place within an hour, then end their requests."""
 
 _CA_FOLDER = "/etc/modelyard/ca"
 _CLUSTER_HOSTS = "localhost,127.0.0.1,.svc,.cluster.local"
@@ -22,6 +26,10 @@ SERVE_ENV = {
     # How soon a request to a service at zero is noticed.
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
+    # Workers drain before they are told to end (`drained`); a head has nothing to drain, and another waits to start.
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    # See serving/etc/first-process.bash; where an image has no such file, bash goes on without.
+    "BASH_ENV": "/venv/etc/modelyard/first-process.bash",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_COLOR_PREFIX": "0",
     "HF_HUB_OFFLINE": "1",
@@ -107,6 +115,16 @@ def pod_template(
     if runtime.priority_class_name:
         spec["priorityClassName"] = runtime.priority_class_name
     return {"metadata": {"labels": labels}, "spec": spec}
+
+
+def drained(template: dict[str, Any]) -> dict[str, Any]:
+    """`template` of a worker that leaves only when its replicas serve elsewhere and its requests have ended."""
+    (container,) = template["spec"]["containers"]
+    command = ["python", "-P", "-m", "modelyard_serving.departure", str(SERVE_PORT), str(DEPARTURE_S)]
+    leaving = {**container, "lifecycle": {"preStop": {"exec": {"command": command}}}}
+    # Beyond this Kubernetes kills, whatever runs.
+    spec = {**template["spec"], "containers": [leaving], "terminationGracePeriodSeconds": DEPARTURE_S + 60}
+    return {**template, "spec": spec}
 
 
 def _env_var(variable: EnvVar) -> dict[str, Any]:

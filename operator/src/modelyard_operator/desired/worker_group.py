@@ -8,9 +8,10 @@ from modelyard_operator.desired.names import (
     CLUSTER_LABEL,
     CLUSTER_NAMESPACE_LABEL,
     MANAGED_LABEL,
+    SERVE_PORT,
     digest,
 )
-from modelyard_operator.desired.ray_pods import pod_template
+from modelyard_operator.desired.ray_pods import drained, pod_template
 from modelyard_operator.desired.resolution import Resolved
 
 _OBJECT_STORE_BYTES = 128 * 1024**2
@@ -58,7 +59,7 @@ def _group(resolved: Resolved) -> dict[str, Any]:
         "image": resolved.image,
         "imagePullPolicy": resolved.image_pull_policy,
         "resources": {"requests": requests, "limits": limits},
-        "ports": [{"name": "serve", "containerPort": 8000}, {"name": "metrics", "containerPort": 8080}],
+        "ports": [{"name": "serve", "containerPort": SERVE_PORT}, {"name": "metrics", "containerPort": 8080}],
     }
     labels = {
         MANAGED_LABEL: "true",
@@ -75,5 +76,5 @@ def _group(resolved: Resolved) -> dict[str, Any]:
         ray_start["num-gpus"] = str(shape.accelerators)
     return {
         "rayStartParams": ray_start,
-        "template": pod_template(resolved.runtime, container, labels=labels, placement=placement),
+        "template": drained(pod_template(resolved.runtime, container, labels=labels, placement=placement)),
     }

@@ -29,6 +29,8 @@ SECRET = Kind("v1", "Secret", "secrets")
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 EVENT = Kind("v1", "Event", "events")
 CRD = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
 
@@ -43,6 +45,8 @@ KINDS = (
     SECRET,
     CONFIG_MAP,
     NAMESPACE,
+    DISRUPTION_BUDGET,
+    NETWORK_POLICY,
     EVENT,
     LEASE,
     CRD,

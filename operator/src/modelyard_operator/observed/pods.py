@@ -35,6 +35,17 @@ def parse_pods(pods: Iterable[Mapping[str, Any]]) -> tuple[PodFacts, ...]:
     return tuple(sorted((_pod(pod) for pod in live), key=lambda pod: pod.name))
 
 
+def parse_leaving(pods: Iterable[Mapping[str, Any]]) -> tuple[PodFacts, ...]:
+    """Facts of the workers on their way out that still serve: those that drain before they end, sorted by name."""
+    leaving = [_pod(pod) for pod in pods if pod["metadata"].get("deletionTimestamp") and _drains(pod)]
+    return tuple(sorted((pod for pod in leaving if pod.ready and not pod.is_head), key=lambda pod: pod.name))
+
+
+def _drains(pod: Mapping[str, Any]) -> bool:
+    containers = (pod.get("spec") or {}).get("containers") or []
+    return any((container.get("lifecycle") or {}).get("preStop") for container in containers)
+
+
 def _pod(pod: Mapping[str, Any]) -> PodFacts:
     metadata, status = pod["metadata"], pod.get("status") or {}
     labels = metadata.get("labels") or {}

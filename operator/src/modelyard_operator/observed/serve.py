@@ -6,6 +6,9 @@ from typing import Any
 
 from modelyard_serving.contract import DEPLOYMENT
 
+_SERVING = ("RUNNING", "PENDING_MIGRATION")
+"""A replica on a node that drains serves until its replacement does."""
+
 
 @dataclass(frozen=True)
 class ApplicationFacts:
@@ -31,7 +34,7 @@ def parse_details(details: Mapping[str, Any]) -> dict[str, ApplicationFacts]:
 def _application(name: str, app: Mapping[str, Any]) -> ApplicationFacts:
     deployment = (app.get("deployments") or {}).get(DEPLOYMENT) or {}
     replicas = deployment.get("replicas") or []
-    running = [replica for replica in replicas if replica.get("state") == "RUNNING"]
+    running = [replica for replica in replicas if replica.get("state") in _SERVING]
     messages = [text for text in (deployment.get("message"), app.get("message")) if text]
     deleting = app.get("status") == "DELETING"
     return ApplicationFacts(

@@ -1,6 +1,6 @@
 """What the operator last saw of a ServingCluster: shared by the loops, read-only."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from modelyard_operator.observed.failures import Failure
@@ -9,13 +9,21 @@ from modelyard_operator.observed.pods import PodFacts
 from modelyard_operator.observed.serve import ApplicationFacts
 
 
-def is_way(pod: PodFacts, listening: frozenset[str] | None) -> bool:
-    """Whether gateways may send requests to a pod: the head, and ready workers that Ray Serve listens on.
+def ways(
+    pods: Iterable[PodFacts], leaving: Iterable[PodFacts], listening: frozenset[str] | None
+) -> tuple[PodFacts, ...]:
+    """The pods that gateways may send requests to: the head, and ready workers that Ray Serve listens on.
 
-    Where it is not known who listens, every ready worker may.
+    Where it is not known who listens, every ready worker may. One that is leaving may as long as no other can: it
+    serves until its replicas do elsewhere.
     """
-    if pod.is_head or not pod.address:
-        return bool(pod.address)
+    staying = tuple(pod for pod in pods if pod.address and (pod.is_head or _listens(pod, listening)))
+    if any(not pod.is_head for pod in staying):
+        return staying
+    return (*staying, *(pod for pod in leaving if pod.address and _listens(pod, listening)))
+
+
+def _listens(pod: PodFacts, listening: frozenset[str] | None) -> bool:
     return pod.ready and (listening is None or pod.address in listening)
 
 
@@ -25,6 +33,8 @@ class RayClusterView:
 
     facts: RayClusterFacts
     pods: tuple[PodFacts, ...] = ()
+    leaving: tuple[PodFacts, ...] = field(default=(), kw_only=True)
+    """Workers on their way out that still serve; not among `pods`."""
     applications: Mapping[str, ApplicationFacts] | None = None
     """None while Serve cannot be asked."""
     trouble: Failure | None = None
@@ -36,7 +46,7 @@ class RayClusterView:
     @property
     def ways(self) -> tuple[PodFacts, ...]:
         """The pods that gateways may send requests to."""
-        return tuple(pod for pod in self.pods if is_way(pod, self.listening))
+        return ways(self.pods, self.leaving, self.listening)
 
     def group_pods(self, group: str) -> tuple[PodFacts, ...]:
         """The workers of a group."""

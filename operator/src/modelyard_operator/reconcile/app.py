@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from modelyard_operator.api.conditions import Condition
+from modelyard_operator.desired.network_policies import Peers
 from modelyard_operator.desired.resolution import Platform
 from modelyard_operator.gateway.client import GatewayClient
 from modelyard_operator.kube.client import KubeClient, Manifest
@@ -77,6 +78,15 @@ class App:
         )
 
     @property
+    def peers(self) -> Peers:
+        """The platform's own pods, as NetworkPolicies name them."""
+        return Peers(
+            namespace=self.settings.namespace,
+            operator=_labels(self.settings.operator_labels),
+            gateways=_labels(self.settings.gateway_labels),
+        )
+
+    @property
     def default_cluster(self) -> tuple[str, str] | None:
         """Namespace and name of the ServingCluster for services that name none."""
         if self.settings.default_serving_cluster is None:
@@ -93,3 +103,7 @@ class App:
                 told[thing] = told.get(thing, False) or is_warning(changed)
         for (reason, message), warning in told.items():
             self.events.publish(regarding, warning=warning, reason=reason, message=message)
+
+
+def _labels(selector: str) -> dict[str, str]:
+    return {key: value for key, _, value in (term.partition("=") for term in selector.split(","))}

@@ -13,7 +13,7 @@ from modelyard_operator.desired.revision import Phase
 from modelyard_operator.desired.worker_group import sized
 from modelyard_operator.kube.client import ACCELERATOR_POOL, POD, RAY_CLUSTER, SERVING_CLUSTER, Manifest
 from modelyard_operator.observed.kuberay import parse_ray_cluster
-from modelyard_operator.observed.pods import PodFacts, parse_pods
+from modelyard_operator.observed.pods import PodFacts, parse_leaving, parse_pods
 from modelyard_operator.reconcile.app import App
 from modelyard_operator.reconcile.reading import InvalidSpec, parse
 from modelyard_operator.reconcile.result import Key
@@ -32,12 +32,18 @@ class Standing:
 
     manifests: Mapping[str, Manifest]
     pods: Mapping[str, tuple[PodFacts, ...]]
+    leaving: Mapping[str, tuple[PodFacts, ...]]
+    """Workers on their way out that still serve."""
     limits: Mapping[str, int]
     """Most workers of a group, by AcceleratorPool."""
 
     def pods_of(self, name: str) -> tuple[PodFacts, ...]:
         """The pods of one RayCluster."""
         return self.pods.get(name, ())
+
+    def leaving_of(self, name: str) -> tuple[PodFacts, ...]:
+        """The workers of one RayCluster that are on their way out and still serve."""
+        return self.leaving.get(name, ())
 
 
 class RayClusters:
@@ -60,6 +66,7 @@ class RayClusters:
         return Standing(
             manifests=manifests,
             pods={name: parse_pods(members) for name, members in pods.items()},
+            leaving={name: parse_leaving(members) for name, members in pods.items()},
             limits=await self._limits(),
         )
 
@@ -90,12 +97,13 @@ class RayClusters:
                 return live
             base["spec"], rendered = json.loads(kept), kept
         base["metadata"]["annotations"] = {RENDERED_ANNOTATION: rendered}
+        leaving = standing.leaving_of(name)
         groups = {
-            r.group["groupName"]: sized(r.group, limits.get(r.data["pool"], r.data["maxWorkers"]))
+            r.group["groupName"]: _roomy(sized(r.group, limits.get(r.data["pool"], r.data["maxWorkers"])), pods, leaving)
             for r in tenants.running()
             if r.ray_cluster == name
         }
-        left: dict[str, list[str]] = {pod.group: [] for pod in pods if not pod.is_head}
+        left: dict[str, list[str]] = {pod.group: [] for pod in (*pods, *leaving) if not pod.is_head}
         if tenants.unread and live is not None:
             left |= {group["groupName"]: [] for group in live["spec"].get("workerGroupSpecs") or []}
         else:
@@ -121,6 +129,18 @@ class RayClusters:
             else:
                 limits[pool.metadata.name] = pool.spec.max_workers
         return limits
+
+
+def _roomy(group: Manifest, pods: Iterable[PodFacts], leaving: Iterable[PodFacts]) -> Manifest:
+    """`group` with room for the workers that it has.
+
+    KubeRay counts a worker that leaves until it is gone: without room its replacement could not come first. And where
+    a limit was lowered Ray would take down workers that are busy; so it falls as they go.
+    """
+    name = group["groupName"]
+    going = sum(pod.group == name for pod in leaving)
+    there = going + sum(pod.group == name and pod.started is not None for pod in pods)
+    return {**group, "maxReplicas": max(group["maxReplicas"] + going, there)}
 
 
 def _by_ray_cluster(pods: Iterable[Manifest]) -> dict[str, list[Manifest]]:

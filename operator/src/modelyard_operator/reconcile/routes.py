@@ -11,8 +11,8 @@ from modelyard_operator.desired.routes import RayPod, RoutedService, route_docum
 from modelyard_operator.desired.scaling import is_stopped
 from modelyard_operator.kube.client import CONFIG_MAP as CONFIG_MAP_KIND
 from modelyard_operator.kube.client import MODEL_SERVICE, POD, Kind, Manifest
-from modelyard_operator.observed.pods import parse_pods
-from modelyard_operator.observed.view import is_way
+from modelyard_operator.observed.pods import parse_leaving, parse_pods
+from modelyard_operator.observed.view import ways
 from modelyard_operator.reconcile.app import App, Routed
 from modelyard_operator.reconcile.reading import InvalidSpec, Revisions, parse, revisions_of
 from modelyard_operator.reconcile.result import Key, Result
@@ -146,7 +146,6 @@ def ray_pods(
     for key, members in by_cluster.items():
         found[key] = [
             RayPod(name=pod.name, address=pod.address, is_head=pod.is_head)
-            for pod in parse_pods(members)
-            if is_way(pod, listening.get(key))
+            for pod in ways(parse_pods(members), parse_leaving(members), listening.get(key))
         ]
     return found

@@ -19,6 +19,7 @@ from modelyard_operator.observed.failures import Failure
 from modelyard_operator.observed.kuberay import kuberay_trouble
 from modelyard_operator.observed.view import ClusterView, RayClusterView
 from modelyard_operator.reconcile.app import App
+from modelyard_operator.reconcile.guards import Guards
 from modelyard_operator.reconcile.ray_clusters import RayClusters
 from modelyard_operator.reconcile.reading import InvalidSpec, parse
 from modelyard_operator.reconcile.result import Key, Result
@@ -40,6 +41,7 @@ class ServingClusterLoop:
         self._app = app
         self._ray_clusters = RayClusters(app)
         self._writer = ServeWriter(app)
+        self._guards = Guards(app)
 
     async def reconcile(self, key: Key) -> Result:
         """One look at the ServingCluster `key`, its RayClusters and their Serve, and one step."""
@@ -76,6 +78,7 @@ class ServingClusterLoop:
         needed = {current, *(r.ray_cluster for r in tenants.running())}
         standing = await self._ray_clusters.standing(key, needed)
         views: dict[str, RayClusterView] = {}
+        made: list[Manifest] = []
         refused: Failure | None = None
         for name in sorted(needed | standing.manifests.keys()):
             live = standing.manifests.get(name)
@@ -92,12 +95,15 @@ class ServingClusterLoop:
                 if live is None:
                     continue
                 applied = live
+            made.append(applied)
             seen = await self._writer.serve(key, applied, standing.pods_of(name), tenants)
             views[name] = replace(
                 seen,
                 deaths=self._app.deaths.of(key.namespace, name, self._app.clock()),
                 listening=self._listening(key, name, seen),
+                leaving=standing.leaving_of(name),
             )
+        refused = refused or await self._guards.keep(cluster, made)
         trouble = refused or (views[current].trouble if current in views else None)
         return ClusterView(current=current, ray_clusters=views, trouble=trouble)
 
@@ -154,7 +160,7 @@ def _ways(view: ClusterView) -> set[tuple[str, str]]:
 
 def _is_at_rest(view: ClusterView, tenants: Tenants) -> bool:
     for cluster in view.ray_clusters.values():
-        if cluster.applications is None or cluster.trouble is not None:
+        if cluster.applications is None or cluster.trouble is not None or cluster.leaving:
             return False
         if any(a.status != "RUNNING" or a.running != a.target for a in cluster.applications.values()):
             return False
