@@ -99,7 +99,9 @@ class RayClusters:
         base["metadata"]["annotations"] = {RENDERED_ANNOTATION: rendered}
         leaving = standing.leaving_of(name)
         groups = {
-            r.group["groupName"]: _roomy(sized(r.group, limits.get(r.data["pool"], r.data["maxWorkers"])), pods, leaving)
+            r.group["groupName"]: _roomy(
+                sized(r.group, limits.get(r.data["pool"], r.data["maxWorkers"])), pods, leaving
+            )
             for r in tenants.running()
             if r.ray_cluster == name
         }
