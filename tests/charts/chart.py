@@ -48,6 +48,7 @@ FULL: Manifest = {
         "allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"models": "shared"}}},
     },
     "metrics": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "interval": "1m"}},
+    "networkPolicies": {"enabled": False},
     "cleanup": {"timeoutSeconds": 60},
 }
 MINIMAL: Manifest = {

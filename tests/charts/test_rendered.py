@@ -102,6 +102,28 @@ def test_services_monitor_and_operator_select_the_pods_they_mean(variant: str) -
     assert [name for name in labels if _selects(selector, labels[name])] == ["modelyard-gateway"]
 
 
+def test_policies_let_in_by_ports_that_the_pods_have() -> None:
+    objects = rendered({})
+    templates = pod_templates(objects)
+    for component in ("operator", "gateway"):
+        name = f"modelyard-{component}"
+        policy = one(objects, "NetworkPolicy", name)["spec"]
+        selected = [n for n, t in templates.items() if _selects(policy["podSelector"]["matchLabels"], t["metadata"]["labels"])]
+        assert selected == [name]
+        (rule,) = policy["ingress"]
+        (container,) = templates[name]["spec"]["containers"]
+        assert {each["port"] for each in rule["ports"]} == {port["name"] for port in container["ports"]}
+    asked = environment(objects, "modelyard-operator")["MODELYARD_OPERATOR_LABELS"]
+    selector = dict(pair.split("=") for pair in asked.split(","))
+    assert [n for n, t in templates.items() if _selects(selector, t["metadata"]["labels"])] == ["modelyard-operator"]
+
+
+def test_without_policies_there_are_none_and_the_operator_makes_none() -> None:
+    objects = rendered({"networkPolicies": {"enabled": False}})
+    assert "NetworkPolicy" not in {each["kind"] for each in objects}
+    assert environment(objects, "modelyard-operator")["MODELYARD_NETWORK_POLICIES"] == "false"
+
+
 def test_one_operator_at_a_time_and_two_gateways_that_do_not_go_together() -> None:
     objects = rendered({})
     operator = one(objects, "Deployment", "modelyard-operator")["spec"]
@@ -111,7 +133,7 @@ def test_one_operator_at_a_time_and_two_gateways_that_do_not_go_together() -> No
     assert one(objects, "PodDisruptionBudget", "modelyard-gateway")["spec"]["maxUnavailable"] == 1
     spread = gateway["template"]["spec"]["topologySpreadConstraints"][0]
     assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
-    assert gateway["template"]["spec"]["terminationGracePeriodSeconds"] > 3600
+    assert gateway["template"]["spec"]["terminationGracePeriodSeconds"] > 86_400
 
 
 @pytest.mark.parametrize("component", ["operator", "gateway"])

@@ -19,6 +19,8 @@ from tests.unit.desired.samples import (
     service,
 )
 
+from modelyard_gateway.haproxy_config import LONGEST_REQUEST_H
+from modelyard_operator.api.chart_values import ChartValues
 from modelyard_operator.api.serving_cluster import ServingCluster
 from modelyard_operator.desired.ray_cluster import ray_cluster, ray_cluster_name, with_groups
 from modelyard_operator.desired.ray_pods import LONGEST_REQUEST_S, SERVE_ENV, ray_environment
@@ -210,3 +212,23 @@ def test_a_worker_drains_before_it_ends_and_a_head_does_not() -> None:
     head = ray_cluster(cluster(), PLATFORM)["spec"]["headGroupSpec"]["template"]["spec"]
     assert "terminationGracePeriodSeconds" not in head
     assert "lifecycle" not in head["containers"][0]
+
+
+def test_a_replica_that_stops_gives_its_last_request_all_its_time() -> None:
+    """The last one comes when the replica closes its door."""
+    for timeout in ("1s", "24h"):
+        made = new_revision(resolved(service(requestTimeout=timeout)), 1)
+        (deployment,) = made.data["application"]["deployments"]
+        door_closes_s = float(SERVE_ENV["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"])
+        assert deployment["graceful_shutdown_timeout_s"] > door_closes_s + made.request_timeout_s
+
+
+def test_what_outlasts_requests_outlasts_the_longest_there_may_be() -> None:
+    longest_s = new_revision(resolved(service(requestTimeout="24h")), 1).request_timeout_s
+    assert longest_s == LONGEST_REQUEST_S
+    assert float(SERVE_ENV["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"]) > longest_s
+    assert float(SERVE_ENV["RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"]) >= longest_s
+    assert (
+        ChartValues().gateway.termination_grace_period_seconds > longest_s + ChartValues().gateway.drain_delay_seconds
+    )
+    assert longest_s == LONGEST_REQUEST_H * 3600

@@ -88,8 +88,9 @@ class Gateway(Placed):
         default=5, ge=0, le=600, description="How long a pod that goes still takes new connections."
     )
     termination_grace_period_seconds: Whole = Field(
-        default=3660, ge=1, le=90_000,
-        description="How long a pod that goes may finish its streams: above the longest spec.requestTimeout in use.",
+        default=86_520, ge=1, le=90_000,
+        description="How long a pod that goes may finish its streams: above the longest spec.requestTimeout in use, "
+        "of which 24h is the ceiling. It goes as soon as they have ended.",
     )  # fmt: skip
     resources: Compute = Field(
         default=Compute(requests=Amounts(cpu="100m", memory="128Mi"), limits=Amounts(memory="512Mi")),

@@ -12,6 +12,11 @@ LONGEST_REQUEST_S = 86_400
 DEPARTURE_S = LONGEST_REQUEST_S + 3_600
 """How long an evicted worker may take: its replicas get another place within an hour, then end their requests."""
 
+_TAKES_REQUESTS_S = 5
+"""How long a replica that stops still takes requests, since those who send them hear of it late."""
+LATE_REQUESTS_S = _TAKES_REQUESTS_S + 5
+"""How much later than its stop the last request of a replica may begin, with a margin."""
+
 _CA_FOLDER = "/etc/modelyard/ca"
 _CLUSTER_HOSTS = "localhost,127.0.0.1,.svc,.cluster.local"
 
@@ -25,7 +30,7 @@ SERVE_ENV = {
     "RAY_SERVE_PORT_QUARANTINE_S": "150",
     # How soon a request to a service at zero is noticed.
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
-    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(_TAKES_REQUESTS_S),
     # Workers drain before they are told to end (`drained`); a head has nothing to drain, and another waits to start.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     # See serving/etc/first-process.bash; where an image has no such file, bash goes on without.

@@ -24,6 +24,7 @@ from modelyard_operator.desired.names import (
     route_prefix,
 )
 from modelyard_operator.desired.ray_cluster import owner_reference
+from modelyard_operator.desired.ray_pods import LATE_REQUESTS_S
 from modelyard_operator.desired.resolution import Resolved
 from modelyard_operator.desired.worker_group import group_resource, worker_group
 from modelyard_serving.contract import DEPLOYMENT, IMPORT_PATH, ModelConfig, ReplicaConfig, Task
@@ -207,7 +208,8 @@ def _application(resolved: Resolved, group_name: str) -> dict[str, Any]:
                 "user_config": config.as_user_config(),
                 # Far above what the engine runs at once: admission, queue and 429 belong to the replica.
                 "max_ongoing_requests": 1000,
-                "graceful_shutdown_timeout_s": resolved.request_timeout_s,
+                # A request may still come in the first seconds, and has all its time.
+                "graceful_shutdown_timeout_s": resolved.request_timeout_s + LATE_REQUESTS_S,
                 "graceful_shutdown_wait_loop_s": 1,
                 "health_check_period_s": 10,
                 "health_check_timeout_s": 30,
