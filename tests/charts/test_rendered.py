@@ -108,7 +108,9 @@ def test_policies_let_in_by_ports_that_the_pods_have() -> None:
     for component in ("operator", "gateway"):
         name = f"modelyard-{component}"
         policy = one(objects, "NetworkPolicy", name)["spec"]
-        selected = [n for n, t in templates.items() if _selects(policy["podSelector"]["matchLabels"], t["metadata"]["labels"])]
+        selected = [
+            n for n, t in templates.items() if _selects(policy["podSelector"]["matchLabels"], t["metadata"]["labels"])
+        ]
         assert selected == [name]
         (rule,) = policy["ingress"]
         (container,) = templates[name]["spec"]["containers"]
