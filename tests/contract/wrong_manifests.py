@@ -100,6 +100,7 @@ WRONG = (
         _DURATION,
     ),
     # ModelService: where and how long
+    Wrong("another way out of no room", service(rollout={"onNoHeadroom": "Kill"}), "spec.rollout.onNoHeadroom"),
     Wrong("a timeout as a number", service(requestTimeout=3600), "spec.requestTimeout"),
     Wrong(
         "a timeout that is too short",

@@ -25,7 +25,8 @@ def test_requests_go_to_the_newest_active_revision_workers_first() -> None:
 def test_a_service_without_an_active_revision_is_refused() -> None:
     for phase in set(Phase) - {Phase.ACTIVE}:
         document = route_document([routed(revision(phase))], {})
-        assert [refusal.reason for refusal in document.refusals] == ["NotServing"]
+        expected = "Replacing" if phase in (Phase.YIELDING, Phase.REPLACED) else "NotServing"
+        assert [refusal.reason for refusal in document.refusals] == [expected]
         assert routed_revisions(document) == {("team-a", "smollm2"): ""}
 
 

@@ -83,7 +83,13 @@ CLUSTERS = (
 
 SERVICES = (
     _service("plain"),
-    _service("fixed", replicas=3, resources={"cpu": "1", "memory": "4Gi"}, requestTimeout="10m"),
+    _service(
+        "fixed",
+        replicas=3,
+        resources={"cpu": "1", "memory": "4Gi"},
+        requestTimeout="10m",
+        rollout={"onNoHeadroom": "Replace"},
+    ),
     _service("autoscaled", autoscaling={"maxReplicas": 4, "upscaleDelay": "2m"}),
     _service(
         "to-zero",

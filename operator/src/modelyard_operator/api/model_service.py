@@ -103,6 +103,17 @@ class Autoscaling(ApiModel):
     )
 
 
+class Rollout(ApiModel):
+    """How a new revision takes over."""
+
+    on_no_headroom: Literal["Wait", "Replace"] = Field(
+        default="Wait",
+        description="What happens where a new revision does not fit beside the old one. Wait: the old one serves on "
+        "until there is room. Replace: the old one makes place; with one replica requests get 503 until the new one "
+        "serves, and if that does not start the old one comes back.",
+    )
+
+
 class ModelServiceSpec(ApiModel):
     """One served model."""
 
@@ -125,6 +136,7 @@ class ModelServiceSpec(ApiModel):
         strict=True,
         description="Stop the service and answer 503, without forgetting anything.",
     )
+    rollout: Rollout = Field(default=Rollout(), description="How a new revision takes over.")
     request_timeout: RequestTimeout = Field(
         default="1h",
         description="Longest time that a request may take, and a replica to finish its last ones; 1s to 24h.",
@@ -144,7 +156,7 @@ class RevisionStatus(StatusModel):
     """A revision that runs."""
 
     name: str = Field(description="Eight hexadecimal digits.")
-    phase: str = Field(description="Candidate, Active or Draining.")
+    phase: str = Field(description="Candidate, Active, Yielding, Replaced or Draining.")
     traffic: int = Field(default=0, description="Share of the requests in per cent.")
     message: str = Field(default="", description="What it does or waits for now.")
 
@@ -166,6 +178,16 @@ class ColdStart(StatusModel):
     total: float | None = Field(default=None, description="From the revision's creation to its proof.")
 
 
+class PlanStep(StatusModel):
+    """A step of the rollout that is still to come, or under way."""
+
+    step: str = Field(description="What is done or waited for.")
+    seconds: float | None = Field(
+        default=None, description="How long it took the last time; absent where nobody can know."
+    )
+    at_most: float | None = Field(default=None, description="The longest that it may take, in seconds.")
+
+
 class ModelServiceStatus(StatusModel):
     """What the operator sees of the service."""
 
@@ -182,6 +204,9 @@ class ModelServiceStatus(StatusModel):
     desired_replicas: int = Field(default=0, description="Replicas that there should be.")
     selector: str | None = Field(
         default=None, description="Label selector of the revisions, for the scale subresource."
+    )
+    plan: tuple[PlanStep, ...] | None = Field(
+        default=None, description="The steps to the end of the rollout that is under way, in order."
     )
     cold_start: ColdStart | None = Field(default=None, description="Where the last start spent its time.")
     last_change: datetime | None = Field(default=None, description="When the active revision last changed.")

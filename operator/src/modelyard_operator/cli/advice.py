@@ -19,6 +19,10 @@ ADVICE = {
     Reason.INVALID_SPEC: ("Correct the field that the message names.", _EDIT),
     Reason.POOL_NOT_FOUND: ("Name a pool that is there in spec.accelerator.pool.", "kubectl get apool"),
     Reason.NO_SHAPE_FITS: ("Ask for less, or have a larger shape added to the pool.", "kubectl get apool -o yaml"),
+    Reason.EXCEEDS_NAMESPACE_LIMITS: (
+        "Pick a shape that the limits allow, or have the limits changed.",
+        "kubectl -n {cluster_namespace} get quota,limitrange -o yaml",
+    ),
     Reason.SERVING_CLUSTER_NOT_FOUND: ("Create it, or name another in spec.servingCluster.", "kubectl get scl -A"),
     Reason.VOLUME_NOT_MOUNTED: ("Have the claim added to the ServingCluster's spec.runtime.volumes.", _RUNTIME),
     Reason.NAMESPACE_NOT_ALLOWED: (
@@ -32,9 +36,11 @@ ADVICE = {
         "Resume it.",
         'kubectl -n {namespace} patch msvc {name} --type=merge -p \'{{"spec":{{"suspend":false}}}}\'',
     ),
+    Reason.REPLACING: ("Wait until the new revision serves; see where it stands.", _WATCH),
     Reason.NOT_SERVING: ("See what its replicas say.", _LOGS),
     Reason.DELETING: ("Wait: it goes when the gateways send it no more requests.", _OPERATOR),
     Reason.COMPLETE: ("Nothing.", _WATCH),
+    Reason.NO_HEADROOM: ("Free workers, add some, or set spec.rollout.onNoHeadroom: Replace.", _EDIT),
     Reason.WAITING_FOR_CLUSTER: ("Wait for the Ray head; see where it stands.", _HEAD),
     Reason.WAITING_FOR_WORKER: ("Wait for a node and the worker pod; see where it stands.", _DESCRIBE_PODS),
     Reason.PULLING_IMAGE: ("Wait for the image; see how far it is.", _DESCRIBE_PODS),

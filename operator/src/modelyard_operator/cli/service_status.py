@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from modelyard_operator.api.conditions import ConditionType
-from modelyard_operator.api.model_service import ColdStart
+from modelyard_operator.api.model_service import ColdStart, PlanStep
 from modelyard_operator.cli.advice import Advice, next_thing
 from modelyard_operator.cli.cluster import Cluster, Connect
 from modelyard_operator.cli.console import age, console, print_data, table, truth
@@ -94,6 +94,9 @@ def _print(service: Service, events: list[Manifest], now: datetime) -> None:
     if service.status.revisions:
         rows = [(r.name, r.phase, f"{r.traffic} %", r.message) for r in service.status.revisions]
         out.print(_heading("Revisions"), table(("REVISION", "PHASE", "TRAFFIC", "MESSAGE"), rows))
+    if service.status.plan:
+        steps = [(step.step, _expected(step)) for step in service.status.plan]
+        out.print(_heading("Plan"), table(("STEP", "TIME"), steps))
     if service.status.cold_start is not None:
         _print_cold_start(service.status.cold_start)
     if events:
@@ -103,6 +106,12 @@ def _print(service: Service, events: list[Manifest], now: datetime) -> None:
         ]
         out.print(_heading("Events"), table(("AGE", "TYPE", "REASON", "MESSAGE"), told))
     _print_advice(next_thing(service))
+
+
+def _expected(step: PlanStep) -> str:
+    if step.seconds is not None:
+        return f"about {step.seconds:g} s, as the last time"
+    return f"at most {step.at_most:g} s" if step.at_most is not None else "not known"
 
 
 def _title(service: Service) -> Text:

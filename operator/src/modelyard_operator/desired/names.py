@@ -14,6 +14,8 @@ CLUSTER_NAMESPACE_LABEL = "modelyard.dev/serving-cluster-namespace"
 KIND_LABEL = "modelyard.dev/revision-of"
 PHASE_ANNOTATION = "modelyard.dev/phase"
 PROVED_ANNOTATION = "modelyard.dev/proved"
+HELD_ANNOTATION = "modelyard.dev/held-to-replicas"
+OUTLIVED_ANNOTATION = "modelyard.dev/outlived"
 
 SERVE_PORT = 8000
 DASHBOARD_PORT = 8265

@@ -52,6 +52,11 @@ class Resolved:
     request_timeout_s: float
 
     @property
+    def asked(self) -> str:
+        """As `Revision.asked` of the revision that this makes."""
+        return f"{self.spec_hash} on {self.ray_cluster}"
+
+    @property
     def revision(self) -> str:
         """Eight hexadecimal digits: the same resolved spec is the same revision."""
         return digest(

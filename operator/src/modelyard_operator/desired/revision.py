@@ -13,8 +13,10 @@ from modelyard_operator.api.quantity import parse_bytes, parse_quantity
 from modelyard_operator.desired.names import (
     CLUSTER_LABEL,
     CLUSTER_NAMESPACE_LABEL,
+    HELD_ANNOTATION,
     KIND_LABEL,
     MANAGED_LABEL,
+    OUTLIVED_ANNOTATION,
     PHASE_ANNOTATION,
     PROVED_ANNOTATION,
     REVISION_LABEL,
@@ -39,6 +41,10 @@ class Phase(StrEnum):
     """Comes up beside the active one and proves itself."""
     ACTIVE = "Active"
     """Takes the requests."""
+    YIELDING = "Yielding"
+    """Makes place for one that does not fit beside it: serves until every gateway refuses, then it is replaced."""
+    REPLACED = "Replaced"
+    """Taken down to make place; comes back if the one in its place does not start."""
     DRAINING = "Draining"
     """Takes no new requests once every gateway has switched."""
     STOPPED = "Stopped"
@@ -47,7 +53,9 @@ class Phase(StrEnum):
     """The record that its application may be removed."""
 
 
-RUNNING_PHASES = frozenset({Phase.CANDIDATE, Phase.ACTIVE, Phase.DRAINING})
+RUNNING_PHASES = frozenset({Phase.CANDIDATE, Phase.ACTIVE, Phase.YIELDING, Phase.DRAINING})
+DOWN_PHASES = frozenset({Phase.STOPPED, Phase.REPLACED, Phase.RETIRED})
+"""Phases that record that the application may be removed."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +71,19 @@ class Revision:
     data: dict[str, Any]
     proved: bool = False
     """Whether it has ever been active, so that requests may still be on their way to it."""
+    held_to: int | None = None
+    """The most replicas that it may have while two revisions share what is there; None: as the spec says."""
+    outlived: str = ""
+    """What was asked for by a revision that did not start in the place of this one: see `asked`."""
 
     @property
     def spec_hash(self) -> str:
         return str(self.data["specHash"])
+
+    @property
+    def asked(self) -> str:
+        """What the user asked for with it, for `outlived`: a new release of the operator asks for nothing new."""
+        return f"{self.spec_hash} on {self.ray_cluster}"
 
     @property
     def application(self) -> str:
@@ -94,12 +111,13 @@ class Revision:
         return float(self.data["requestTimeoutSeconds"])
 
     def at(self, phase: Phase, number: int | None = None) -> "Revision":
-        """The same revision in another phase."""
+        """The same revision in another phase, as large as the spec says."""
         return replace(
             self,
             phase=phase,
             number=self.number if number is None else number,
             proved=self.proved or phase is Phase.ACTIVE,
+            held_to=None,
         )
 
 
@@ -133,7 +151,11 @@ def new_revision(resolved: Resolved, number: int) -> Revision:
 def to_manifest(revision: Revision, owner_uid: str) -> dict[str, Any]:
     """The ControllerRevision that holds `revision`."""
     cluster_namespace, cluster_name = revision.cluster_key
-    proved = {PROVED_ANNOTATION: "true"} if revision.proved else {}
+    marks = {
+        PROVED_ANNOTATION: "true" if revision.proved else "",
+        HELD_ANNOTATION: "" if revision.held_to is None else str(revision.held_to),
+        OUTLIVED_ANNOTATION: revision.outlived,
+    }
     return {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
@@ -148,7 +170,8 @@ def to_manifest(revision: Revision, owner_uid: str) -> dict[str, Any]:
                 CLUSTER_LABEL: cluster_name,
                 CLUSTER_NAMESPACE_LABEL: cluster_namespace,
             },
-            "annotations": {PHASE_ANNOTATION: revision.phase.value, **proved},
+            "annotations": {PHASE_ANNOTATION: revision.phase.value}
+            | {mark: text for mark, text in marks.items() if text},
             "ownerReferences": [owner_reference("ModelService", revision.service, owner_uid)],
         },
         "data": revision.data,
@@ -176,6 +199,8 @@ def from_manifest(manifest: dict[str, Any]) -> Revision:
             created=metadata.get("creationTimestamp", ""),
             data=data,
             proved=annotations.get(PROVED_ANNOTATION) == "true",
+            held_to=int(annotations[HELD_ANNOTATION]) if HELD_ANNOTATION in annotations else None,
+            outlived=annotations.get(OUTLIVED_ANNOTATION, ""),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a revision of a ModelService: {error!r} is missing or wrong") from error

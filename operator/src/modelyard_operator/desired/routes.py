@@ -46,10 +46,7 @@ def route_document(
         path = public_path(service.namespace, service.name)
         active = active_revision(service.revisions)
         if service.refusal is not None or active is None:
-            reason, message = service.refusal or (
-                "NotServing",
-                f"{service.namespace}/{service.name} has no revision that serves yet.",
-            )
+            reason, message = service.refusal or _without_active(service)
             refusals.append(Refusal(path=path, reason=reason, message=message))
             continue
         key = (active.cluster_key[0], active.ray_cluster)
@@ -68,6 +65,13 @@ def route_document(
         routes=tuple(sorted(routes, key=lambda route: route.path)),
         refusals=tuple(sorted(refusals, key=lambda refusal: refusal.path)),
     )
+
+
+def _without_active(service: RoutedService) -> tuple[str, str]:
+    name = f"{service.namespace}/{service.name}"
+    if any(revision.phase in (Phase.YIELDING, Phase.REPLACED) for revision in service.revisions):
+        return "Replacing", f"{name} is being replaced by a new revision that does not fit beside it. Try again soon."
+    return "NotServing", f"{name} has no revision that serves yet."
 
 
 def _backend(key: tuple[str, str], pods: Iterable[RayPod]) -> Backend:

@@ -17,23 +17,32 @@ def fixed_replicas(spec: ModelServiceSpec) -> int:
     return 1 if spec.replicas is None else spec.replicas
 
 
-def scaling(spec: ModelServiceSpec, phase: Phase, active_replicas: int) -> dict[str, Any]:
-    """The fields of a Serve deployment that set its size.
-
-    A candidate comes up as large as what serves now (`active_replicas`), so that the switch loses no capacity,
-    and at least with one replica, so that it can prove itself.
+def surge_replicas(spec: ModelServiceSpec, active_replicas: int) -> int:
+    """How many replicas a candidate comes up with: as many as serve now (`active_replicas`), so that the switch loses
+    no capacity, and at least one, so that it can prove itself.
     """
     auto = spec.autoscaling
     if auto is None:
-        return {"num_replicas": max(1, fixed_replicas(spec))}
-    least = auto.min_replicas
-    if phase is Phase.CANDIDATE:
-        least = min(max(least, active_replicas, 1), auto.max_replicas)
+        return max(1, fixed_replicas(spec))
+    return min(max(auto.min_replicas, active_replicas, 1), auto.max_replicas)
+
+
+def scaling(spec: ModelServiceSpec, phase: Phase, active_replicas: int, held_to: int | None = None) -> dict[str, Any]:
+    """The fields of a Serve deployment that set its size.
+
+    `held_to` bounds it while two revisions share what is there.
+    """
+    auto = spec.autoscaling
+    bound = held_to if held_to is not None else 1000
+    if auto is None:
+        return {"num_replicas": min(bound, max(1, fixed_replicas(spec)))}
+    least = surge_replicas(spec, active_replicas) if phase is Phase.CANDIDATE else auto.min_replicas
+    least, most = min(bound, least), max(1, min(bound, auto.max_replicas))
     return {
         "autoscaling_config": {
             "min_replicas": least,
             "initial_replicas": max(least, 1),
-            "max_replicas": auto.max_replicas,
+            "max_replicas": most,
             "target_ongoing_requests": auto.target_ongoing_requests,
             "upscale_delay_s": parse_duration(auto.upscale_delay),
             "downscale_delay_s": parse_duration(auto.downscale_delay),

@@ -34,7 +34,7 @@ def fragments(tenants: Iterable[Tenant], ray_cluster: str) -> dict[str, dict[str
 
 def _fragment(spec: ModelServiceSpec, active_replicas: int, revision: Revision) -> dict[str, Any]:
     application = revision.data["application"]
-    size = scaling(spec, revision.phase, active_replicas)
+    size = scaling(spec, revision.phase, active_replicas, revision.held_to)
     deployment = {**application["deployments"][0], **size}
     return {**application, "deployments": [deployment]}
 

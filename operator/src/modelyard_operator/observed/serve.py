@@ -25,6 +25,20 @@ class ApplicationFacts:
     config: dict[str, Any] | None = field(default=None, compare=False)
     """What was submitted; None for an application that is going away."""
 
+    @property
+    def group(self) -> str | None:
+        """The worker group that its replicas run in, by the resource that they ask for."""
+        for deployment in (self.config or {}).get("deployments") or []:
+            for resource in (deployment.get("ray_actor_options") or {}).get("resources") or {}:
+                return str(resource).removeprefix("group-")
+        return None
+
+    @property
+    def demand(self) -> int:
+        """Replicas that there are to be, also where Serve has only just been told."""
+        deployments = (self.config or {}).get("deployments") or [{}]
+        return max(self.target, int(deployments[0].get("num_replicas") or 0))
+
 
 def parse_details(details: Mapping[str, Any]) -> dict[str, ApplicationFacts]:
     """The applications of a Ray cluster, by name."""

@@ -32,6 +32,16 @@ class Routed:
     since: datetime
 
 
+@dataclass(frozen=True)
+class Claim:
+    """Workers that a candidate is about to take, while Ray Serve does not show it yet."""
+
+    ray_cluster: str
+    group: str
+    application: str
+    replicas: int
+
+
 @dataclass
 class App:
     """The operator's shared state. What is remembered here may be lost at any moment: it is only seen anew."""
@@ -53,6 +63,8 @@ class App:
     """ServingClusters as their loops last saw them."""
     deaths: PodDeaths = field(default_factory=PodDeaths)
     """What killed Ray pods lately."""
+    claims: dict[Key, Claim] = field(default_factory=dict)
+    """By service: two that come up at once must not count on the same worker."""
     routed: dict[Key, Routed] = field(default_factory=dict)
     """Where every gateway leads a service's requests; absent while they change."""
 

@@ -17,9 +17,9 @@ from modelyard_operator.desired.names import SERVE_PORT, public_path, revision_o
 from modelyard_operator.desired.namespaces import asks_labels, refusal
 from modelyard_operator.desired.ray_cluster import ray_cluster_name
 from modelyard_operator.desired.resolution import Rejection, Resolved, cluster_key, resolve
-from modelyard_operator.desired.revision import Phase, Revision, to_manifest
-from modelyard_operator.desired.rollout import Situation, Steps, next_steps
-from modelyard_operator.desired.scaling import is_stopped
+from modelyard_operator.desired.revision import DOWN_PHASES, Phase, Revision, to_manifest
+from modelyard_operator.desired.rollout import Situation, Steps, in_place_of, next_steps
+from modelyard_operator.desired.scaling import is_stopped, surge_replicas
 from modelyard_operator.kube.client import (
     ACCELERATOR_POOL,
     CONTROLLER_REVISION,
@@ -30,7 +30,8 @@ from modelyard_operator.kube.client import (
 )
 from modelyard_operator.observed.view import ClusterView
 from modelyard_operator.ray.client import Proof
-from modelyard_operator.reconcile.app import App
+from modelyard_operator.reconcile.app import App, Claim
+from modelyard_operator.reconcile.headroom import Headroom, Outlook
 from modelyard_operator.reconcile.reading import InvalidSpec, parse, revisions_of
 from modelyard_operator.reconcile.result import Key, Result
 from modelyard_operator.reconcile.routes import ROUTES
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 
 PROOF_TIMEOUT_S = 60.0
 _RETRY_FIRST_S, _RETRY_MOST_S = 20.0, 300.0
+_START_S = 600.0
+"""A revision in another one's place has so long to start, or three times as long as the last start took."""
 _FORGET_ROUTES_AFTER = timedelta(seconds=30)
 """A deletion waits so long for the gateways to acknowledge; a gateway that is gone must not hold it for ever."""
 
@@ -57,6 +60,8 @@ class _Memory:
     failures: int = 0
     """How often in a row it has."""
     failed_at: datetime | None = None
+    placed: tuple[str, datetime] | None = None
+    """The candidate in another one's place, and since when that place is free."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class _Look:
     resolution: Resolved | Rejection
     revisions: tuple[Revision, ...]
     view: ClusterView | None
+    outlook: Outlook
 
 
 class ModelServiceLoop:
@@ -75,6 +81,7 @@ class ModelServiceLoop:
 
     def __init__(self, app: App) -> None:
         self._app = app
+        self._headroom = Headroom(app)
         self._memory: dict[Key, _Memory] = {}
 
     async def reconcile(self, key: Key) -> Result:
@@ -96,12 +103,16 @@ class ModelServiceLoop:
         found = await revisions_of(self._app.kube, namespace=key.namespace, service=key.name)
         revisions = found.of(manifest)
         bound = cluster_key(service, self._app.default_cluster)
+        resolution = await self._resolve(service, bound)
+        # The look at room comes last: until its claim is put down nothing may be awaited.
+        outlook = await self._headroom.outlook(service, resolution, revisions, self._view(bound, revisions))
         return _Look(
             service=service,
             manifest=manifest,
-            resolution=await self._resolve(service, bound),
+            resolution=outlook.refusal or resolution,
             revisions=revisions,
             view=self._view(bound, revisions),
+            outlook=outlook,
         )
 
     def _view(self, bound: tuple[str, str] | None, revisions: Iterable[Revision]) -> ClusterView | None:
@@ -165,18 +176,36 @@ class ModelServiceLoop:
                 settled=self._app.has_settled(key),
                 proven=memory.proven,
                 retry_due=_retry_due(memory, now),
+                room=look.outlook.room,
+                replace=look.service.spec.rollout.on_no_headroom == "Replace",
+                overdue=_is_overdue(memory, look, now),
             )
         )
+        self._claim(key, look, steps)
         await self._take(key, look, steps, memory)
         revisions = tuple(r for r in steps.revisions if r not in steps.forget)
-        await self._tell(key, look, revisions, memory)
+        await self._tell(key, look, revisions, memory, waits=steps.waits)
         return self._next(key, steps, memory, now)
+
+    def _claim(self, key: Key, look: _Look, steps: Steps) -> None:
+        """Put down which workers the candidate is about to take, until Ray Serve shows it."""
+        candidate = next((r for r in steps.revisions if r.phase is Phase.CANDIDATE), None)
+        if candidate is None:
+            self._app.claims.pop(key, None)
+            return
+        replicas = surge_replicas(look.service.spec, 0)
+        self._app.claims[key] = Claim(
+            ray_cluster=candidate.ray_cluster,
+            group=candidate.group["groupName"],
+            application=candidate.application,
+            replicas=replicas if candidate.held_to is None else min(replicas, candidate.held_to),
+        )
 
     async def _take(self, key: Key, look: _Look, steps: Steps, memory: _Memory) -> None:
         for revision in steps.changes:
             await self._app.kube.apply(to_manifest(revision, look.service.metadata.uid))
             log.info("revision %s of %s is %s", revision.name, key, revision.phase)
-            if revision.phase in (Phase.RETIRED, Phase.STOPPED):
+            if revision.phase in DOWN_PHASES:
                 memory.proven.pop(revision.name, None)
         if steps.prove is not None and look.view is not None:
             await self._prove(steps.prove, look.view, memory)
@@ -213,7 +242,9 @@ class ModelServiceLoop:
             memory.failing = None
             memory.proven[revision.name] = Proven(proof.seconds, proof.ledger or {})
 
-    async def _tell(self, key: Key, look: _Look, revisions: tuple[Revision, ...], memory: _Memory) -> None:
+    async def _tell(
+        self, key: Key, look: _Look, revisions: tuple[Revision, ...], memory: _Memory, *, waits: bool
+    ) -> None:
         if look.view is None and look.service.status.conditions and _comes_into_view(look.resolution):
             return  # Just restarted: what was true is still the best that is known.
         promoted = next((r for r in revisions if r.phase is Phase.ACTIVE and r.name in memory.proven), None)
@@ -229,6 +260,8 @@ class ModelServiceLoop:
             url=self._app.settings.gateway_url.rstrip("/") + public_path(key.namespace, key.name),
             proof_failure=memory.proof_failure,
             cold_start=ledger,
+            waits=waits,
+            shortage=look.outlook.shortage,
         )
         await self._write(look.manifest, look.service.status, service_status(look.service, facts, self._app.clock()))
 
@@ -270,6 +303,7 @@ class ModelServiceLoop:
 
     def _forget(self, key: Key) -> None:
         self._memory.pop(key, None)
+        self._app.claims.pop(key, None)
         self._app.wakeups.wake(*ROUTES)
         self._app.wakeups.wake_all(SERVING_CLUSTER)
 
@@ -289,6 +323,22 @@ def _comes_into_view(resolution: Resolved | Rejection) -> bool:
     """Whether there is a ServingCluster whose loop has only not looked yet."""
     unseen = (Reason.SERVING_CLUSTER_NOT_FOUND, Reason.INVALID_SPEC)
     return isinstance(resolution, Resolved) or resolution.reason not in unseen
+
+
+def _is_overdue(memory: _Memory, look: _Look, now: datetime) -> bool:
+    """Whether the candidate that has another one's place should have come up by now."""
+    host = in_place_of(look.revisions)
+    candidate = next((r for r in look.revisions if r.phase is Phase.CANDIDATE), None)
+    if host is None or candidate is None or look.view is None:
+        memory.placed = None
+        return False
+    if host.phase is not Phase.ACTIVE and not look.view.is_gone(host.ray_cluster, host.application):
+        return False  # It finishes its requests first.
+    if memory.placed is None or memory.placed[0] != candidate.name:
+        memory.placed = candidate.name, now
+    last = look.service.status.cold_start
+    longest = max(_START_S, 3 * (last.total or 0.0) if last else 0.0)
+    return now - memory.placed[1] >= timedelta(seconds=longest)
 
 
 def _retry_delay(failures: int) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from modelyard_operator.api.conditions import Reason
 from modelyard_operator.desired.names import DASHBOARD_PORT, parse_application_name, revision_object_name
-from modelyard_operator.desired.revision import Phase
+from modelyard_operator.desired.revision import DOWN_PHASES
 from modelyard_operator.desired.serve_config import ServeChange, fragments, serve_change
 from modelyard_operator.kube.client import CONTROLLER_REVISION, MODEL_SERVICE, SECRET, Manifest
 from modelyard_operator.observed.failures import Failure
@@ -84,7 +84,7 @@ class ServeWriter:
         tenant = tenants.by_key.get(own)
         recorded = [r for r in tenant.revisions if r.name == revision] if tenant else []
         if recorded:
-            return recorded[0].phase in (Phase.RETIRED, Phase.STOPPED)
+            return recorded[0].phase in DOWN_PHASES
         # Absence from a LIST is not enough to take a model down: ask for this one.
         if await kube.get(MODEL_SERVICE, name, namespace=namespace) is None:
             return True

@@ -4,16 +4,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from modelyard_operator.api.conditions import Condition, ConditionType, Reason
-from modelyard_operator.api.model_service import ColdStart, ModelService, ModelServiceStatus, RevisionStatus
+from modelyard_operator.api.model_service import ColdStart, ModelService, ModelServiceStatus, PlanStep, RevisionStatus
 from modelyard_operator.desired.names import SERVICE_LABEL
 from modelyard_operator.desired.resolution import Rejection, Resolved
 from modelyard_operator.desired.revision import RUNNING_PHASES, Phase, Revision
 from modelyard_operator.desired.routes import active_revision
-from modelyard_operator.desired.scaling import fixed_replicas, is_stopped
+from modelyard_operator.desired.scaling import fixed_replicas, is_stopped, surge_replicas
 from modelyard_operator.observed.failures import Failure, classify
 from modelyard_operator.observed.serve import ApplicationFacts
 from modelyard_operator.observed.view import ClusterView, RayClusterView
 from modelyard_operator.status.conditions import condition, stamped
+from modelyard_operator.status.plan import PlanFacts, plan
 
 A, B, P, D, R = (
     ConditionType.ACCEPTED,
@@ -37,6 +38,10 @@ class ServiceFacts:
     """Why the candidate's real inference failed, if it did."""
     cold_start: ColdStart | None = None
     """The ledger of a start that has just ended."""
+    waits: bool = False
+    """Whether what is wanted is not begun, for lack of room."""
+    shortage: str = ""
+    """What there is too little of, with numbers."""
 
 
 def service_status(service: ModelService, facts: ServiceFacts, now: datetime) -> ModelServiceStatus:
@@ -72,6 +77,7 @@ def service_status(service: ModelService, facts: ServiceFacts, now: datetime) ->
         replicas=running,
         desired_replicas=_desired(service, application),
         selector=f"{SERVICE_LABEL}={service.metadata.name}",
+        plan=_plan(service, facts, running) or None,
         cold_start=facts.cold_start or old.cold_start,
         last_change=old.last_change if name == old.active_revision else now.replace(microsecond=0),
     )
@@ -102,6 +108,14 @@ def _available(
         )
     if is_stopped(service.spec):
         return condition(B, False, Reason.STOPPED, "spec.replicas is 0: requests get 503. Scale it up to serve.")
+    if active is None and _making_place(facts):
+        return condition(
+            B,
+            False,
+            Reason.REPLACING,
+            "The new revision does not fit beside the old one and takes its place, as spec.rollout.onNoHeadroom says: "
+            "requests get 503 with Retry-After until it serves.",
+        )
     if active is None:
         return condition(B, False, Reason.NOT_SERVING, "No revision has proved itself yet.")
     if application is None:
@@ -139,12 +153,28 @@ def _candidate(facts: ServiceFacts) -> Revision | None:
     return next((r for r in facts.revisions if r.phase is Phase.CANDIDATE), None)
 
 
+def _making_place(facts: ServiceFacts) -> Revision | None:
+    """The revision that has made place altogether, or is about to."""
+    return next((r for r in facts.revisions if r.phase in (Phase.YIELDING, Phase.REPLACED)), None)
+
+
+def _has_outlived(facts: ServiceFacts) -> Revision | None:
+    """The revision that is back, or comes back, because what is wanted did not start in its place."""
+    if not isinstance(facts.resolution, Resolved):
+        return None
+    back = [r for r in facts.revisions if r.outlived == facts.resolution.asked and r.phase is not Phase.RETIRED]
+    wanted = any(r.asked == facts.resolution.asked and r.phase in RUNNING_PHASES for r in facts.revisions)
+    return None if wanted else next(iter(back), None)
+
+
 def _degraded(
     service: ModelService, facts: ServiceFacts, active: Revision | None, application: ApplicationFacts | None
 ) -> Condition:
     if is_stopped(service.spec):
         return condition(D, False, Reason.HEALTHY)
     candidate = _candidate(facts)
+    if outlived := _has_outlived(facts):
+        return _did_not_start(service, facts, outlived)
     failure = _failure(facts, candidate) or _failure(facts, active)
     if failure is None and facts.view is not None and (active or candidate):
         failure = facts.view.trouble
@@ -159,6 +189,16 @@ def _degraded(
             f"Ray Serve: {application.message or 'replicas are unhealthy'}",
         )
     return condition(D, False, Reason.HEALTHY)
+
+
+def _did_not_start(service: ModelService, facts: ServiceFacts, outlived: Revision) -> Condition:
+    """Why the revision that was to take the place of `outlived` did not: as long as it is seen, and as it was told."""
+    gone = next((r for r in facts.revisions if r.phase is Phase.RETIRED and r.asked == outlived.outlived), None)
+    failure = _failure(facts, gone)
+    if failure is not None:
+        return condition(D, True, failure.reason, failure.message)
+    before = next((c for c in service.status.conditions if c.type is D and c.status == "True"), None)
+    return before or condition(D, True, Reason.DEPLOY_FAILED, "The new revision did not come up in time.")
 
 
 def _failure(facts: ServiceFacts, revision: Revision | None) -> Failure | None:
@@ -203,7 +243,16 @@ def _progressing(
                 f"Revision {candidate.name} does not start; it is tried again. {failure.message}",
             )
         reason, message = _waits_for(facts, candidate)
+        if facts.shortage and reason in (Reason.WAITING_FOR_WORKER, Reason.LOADING_MODEL):
+            return condition(
+                P,
+                True,
+                Reason.NO_HEADROOM,
+                f"Revision {candidate.name} {facts.shortage}. It goes on when there is room.",
+            )
         return condition(P, True, reason, f"Revision {candidate.name}: {message}")
+    if waiting := _without_room(service, facts, active):
+        return waiting
     if active is not None and facts.routed != active.name and not is_stopped(service.spec):
         return condition(P, True, Reason.SWITCHING_TRAFFIC, f"The gateways switch to revision {active.name}.")
     draining = [r.name for r in facts.revisions if r.phase in (Phase.DRAINING, Phase.RETIRED)]
@@ -212,6 +261,45 @@ def _progressing(
     if application is not None and application.running != application.target:
         return condition(P, True, Reason.SCALING, f"{application.running} of {application.target} replicas serve.")
     return condition(P, False, Reason.COMPLETE)
+
+
+def _without_room(service: ModelService, facts: ServiceFacts, active: Revision | None) -> Condition | None:
+    """What happens where a new revision and the old one do not fit together."""
+    if is_stopped(service.spec):
+        return None
+    outlived, making = _has_outlived(facts), _making_place(facts)
+    if outlived is not None and active is not None:
+        text = (
+            f"The new revision did not start in the place of revision {outlived.name}, which serves again and makes "
+            "place for it no second time. Correct the spec; or free workers, and it is tried beside."
+        )
+        return condition(P, False, Reason.FAILED, text)
+    if active is None and making is not None:
+        text = f"Revision {making.name} makes place: it finishes its requests, and then the new one starts."
+        return condition(P, True, Reason.REPLACING, text)
+    if not facts.waits:
+        return None
+    if not facts.shortage:
+        return condition(P, True, Reason.WAITING_FOR_CLUSTER, "The new revision waits until Ray Serve says what runs.")
+    text = f"The new revision {facts.shortage}. The active revision serves on; the new one comes when there is room."
+    if service.spec.rollout.on_no_headroom == "Wait":
+        text += " Free workers or add some, or set spec.rollout.onNoHeadroom: Replace to take its place now."
+    return condition(P, True, Reason.NO_HEADROOM, text)
+
+
+def _plan(service: ModelService, facts: ServiceFacts, running: int) -> tuple[PlanStep, ...]:
+    if is_stopped(service.spec):
+        return ()
+    return plan(
+        PlanFacts(
+            revisions=facts.revisions,
+            view=facts.view,
+            routed=facts.routed,
+            waits=facts.waits,
+            replicas=surge_replicas(service.spec, running),
+            last=facts.cold_start or service.status.cold_start,
+        )
+    )
 
 
 def _waits_for(facts: ServiceFacts, revision: Revision) -> tuple[Reason, str]:
@@ -247,7 +335,7 @@ def _ready(accepted: Condition, available: Condition, progressing: Condition, de
 
 
 def _revisions(facts: ServiceFacts, active: Revision | None) -> tuple[RevisionStatus, ...]:
-    shown = [r for r in facts.revisions if r.phase in RUNNING_PHASES or r.phase is Phase.RETIRED]
+    shown = [r for r in facts.revisions if r.phase is not Phase.STOPPED]
     return tuple(
         RevisionStatus(
             name=r.name,
