@@ -91,7 +91,10 @@ RIGHT = (
     ),
     cpu_pool(),
     cpu_pool(allowedNamespaces={"from": "Selector", "selector": {"matchLabels": {"gpu": "yes"}}}),
+    cpu_pool(limits={"maxWorkersPerNamespace": 1}),
+    cpu_pool(limits={"namespaces": [{"name": "team-a", "maxWorkers": 10000}]}),
     gpu_pool(
+        limits={"maxWorkers": 8, "maxWorkersPerNamespace": 4, "namespaces": [{"name": "team-a", "maxWorkers": 6}]},
         nodeSelector={"cloud.example.com/gpu": "l4", "empty": ""},
         maxWorkers=4,
         tolerations=[

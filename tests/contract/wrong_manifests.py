@@ -307,4 +307,33 @@ WRONG = (
     ),
     Wrong("a label that is no label", gpu_pool(nodeSelector={"gpu": "a b"}), "spec.nodeSelector.gpu"),
     Wrong("no workers", cpu_pool(maxWorkers=0), "spec.maxWorkers"),
+    Wrong(
+        "limits that limit nothing",
+        cpu_pool(limits={}),
+        "spec.limits",
+        "needs maxWorkers, maxWorkersPerNamespace or namespaces: set one, or leave limits out",
+    ),
+    Wrong("a total of no workers", cpu_pool(limits={"maxWorkers": 0}), "spec.limits.maxWorkers"),
+    Wrong("a total without end", cpu_pool(limits={"maxWorkers": 10001}), "spec.limits.maxWorkers"),
+    Wrong(
+        "no workers for any namespace",
+        cpu_pool(limits={"maxWorkersPerNamespace": 0}),
+        "spec.limits.maxWorkersPerNamespace",
+    ),
+    Wrong(
+        "a namespace's limit without a number",
+        cpu_pool(limits={"namespaces": [{"name": "team-a"}]}),
+        "spec.limits.namespaces[0].maxWorkers",
+    ),
+    Wrong(
+        "a limit of a namespace that cannot be",
+        cpu_pool(limits={"namespaces": [{"name": "Team_A", "maxWorkers": 1}]}),
+        "spec.limits.namespaces[0].name",
+    ),
+    Wrong(
+        "a namespace limited twice",
+        cpu_pool(limits={"namespaces": [{"name": "a", "maxWorkers": 1}, {"name": "a", "maxWorkers": 2}]}),
+        "spec.limits.namespaces",
+        "Duplicate value",
+    ),
 )

@@ -48,6 +48,7 @@ POOLS = (
             {"key": "team", "operator": "Equal", "value": "a"},
         ],
         maxWorkers=4,
+        limits={"maxWorkers": 4, "maxWorkersPerNamespace": 4, "namespaces": [{"name": "team-b", "maxWorkers": 4}]},
         shapes=[
             {"name": "1xl4", "cpu": "4", "memory": "16Gi", "accelerators": 1},
             {"name": "2xl4", "cpu": "8", "memory": "32Gi", "accelerators": 2},

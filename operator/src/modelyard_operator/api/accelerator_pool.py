@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, Strict, StringConstraints
 
 from modelyard_operator.api.base import DNS_LABEL, ApiModel, ObjectMeta, StatusModel, name_rule
 from modelyard_operator.api.conditions import Conditions
@@ -67,6 +67,39 @@ class WorkerShape(ApiModel):
     )
 
 
+Workers = Annotated[int, Strict(), Field(ge=1, le=10_000)]
+
+
+class NamespaceLimit(ApiModel):
+    """How much of a pool one namespace may use."""
+
+    name: Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)] = Field(
+        description="The namespace of the ModelServices."
+    )
+    max_workers: Workers = Field(description="Most workers of its services together.")
+
+
+class PoolLimits(ApiModel):
+    """Most workers over all ServingClusters, each left out where there is no such limit."""
+
+    max_workers: Workers | None = Field(default=None, description="Most workers of the pool in total.")
+    max_workers_per_namespace: Workers | None = Field(
+        default=None, description="Most workers of the services of each namespace that namespaces does not name."
+    )
+    namespaces: Annotated[tuple[NamespaceLimit, ...], Unique("name")] = Field(
+        default=(), max_length=256, description="Limits of single namespaces."
+    )
+
+    RULES: ClassVar = (
+        Rule(
+            cel="has(self.maxWorkers) || has(self.maxWorkersPerNamespace) "
+            "|| (has(self.namespaces) && size(self.namespaces) > 0)",
+            holds=lambda limits: bool(limits.max_workers or limits.max_workers_per_namespace or limits.namespaces),
+            message="spec.limits needs maxWorkers, maxWorkersPerNamespace or namespaces: set one, or leave limits out",
+        ),
+    )
+
+
 class AcceleratorPoolSpec(ApiModel):
     """What the nodes of the pool are like and which workers fit them."""
 
@@ -93,7 +126,12 @@ class AcceleratorPoolSpec(ApiModel):
         ge=1,
         le=1000,
         strict=True,
-        description="Most workers of one group (shape and image) in one ServingCluster.",
+        description="Most workers of one group (shape and image) in one ServingCluster; limits bounds all together.",
+    )
+    limits: PoolLimits | None = Field(
+        default=None,
+        description="Most workers over all ServingClusters, in total and by namespace. What is scarce is divided "
+        "fairly between namespaces; the minimum of a running service is never taken away.",
     )
     allowed_namespaces: AllowedNamespaces | None = Field(
         default=None,
@@ -135,6 +173,14 @@ class AcceleratorPoolSpec(ApiModel):
     )
 
 
+class NamespaceUse(StatusModel):
+    """What one namespace uses of a pool."""
+
+    name: str = Field(description="The namespace.")
+    workers: int = Field(description="Workers in use by its services.")
+    max_workers: int | None = Field(default=None, description="The most that it may use, where there is a limit.")
+
+
 class AcceleratorPoolStatus(StatusModel):
     """What the operator sees of the pool."""
 
@@ -142,6 +188,12 @@ class AcceleratorPoolStatus(StatusModel):
     conditions: Conditions = Field(default=(), description="Ready.")
     nodes: int | None = Field(default=None, description="Nodes that match the selector now.")
     services: int | None = Field(default=None, description="ModelServices that use the pool.")
+    workers: int | None = Field(default=None, description="Workers in use.")
+    max_workers: int | None = Field(default=None, description="spec.limits.maxWorkers.")
+    usage: str | None = Field(default=None, description="Workers in use of those that may be: 5/8, or 5.")
+    namespaces: Annotated[tuple[NamespaceUse, ...], Unique("name")] = Field(
+        default=(), description="Workers in use by namespace."
+    )
 
 
 class AcceleratorPool(StatusModel):

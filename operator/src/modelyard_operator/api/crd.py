@@ -89,6 +89,7 @@ KINDS = (
             Column("Device", ".spec.device", description="What torch computes on."),
             Column("Nodes", ".status.nodes", "integer", description="Nodes that match the selector now."),
             Column("Services", ".status.services", "integer", description="ModelServices that use it."),
+            Column("Workers", ".status.usage", description="Workers in use, of those that may be."),
             _AGE, _REASON,
             Column("Resource", ".spec.resourceName", wide=True, description="The extended resource."),
             _MESSAGE,

@@ -62,7 +62,9 @@ class Resolved:
         return digest(
             {
                 "spec": self.spec_hash,
-                "pool": self.pool.spec.model_dump(mode="json", exclude={"shapes", "max_workers", "allowed_namespaces"}),
+                "pool": self.pool.spec.model_dump(
+                    mode="json", exclude={"shapes", "max_workers", "allowed_namespaces", "limits"}
+                ),
                 "shape": self.shape.model_dump(mode="json"),
                 "runtime": self.runtime.model_dump(mode="json"),
                 "image": self.image,
