@@ -6,6 +6,7 @@ Nothing moves by itself: `turn` lets every loop look once and then the world mak
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,6 +37,7 @@ from modelyard_operator.reconcile.app import App
 from modelyard_operator.reconcile.lease import Permit
 from modelyard_operator.reconcile.leased_kube import LeasedKube
 from modelyard_operator.reconcile.model_service import ModelServiceLoop
+from modelyard_operator.reconcile.reading import InvalidSpec
 from modelyard_operator.reconcile.result import Key, Reconcile, Result
 from modelyard_operator.reconcile.routes import ROUTES, RoutePublisher
 from modelyard_operator.reconcile.serving_cluster import ServingClusterLoop
@@ -162,7 +164,8 @@ class FakeServe:
         scaling = deployment.get("autoscaling_config")
         if scaling is None:
             return int(deployment["num_replicas"])
-        return max(self.replicas.get(name, int(scaling["initial_replicas"])), int(scaling["min_replicas"]))
+        asked = max(self.replicas.get(name, int(scaling["initial_replicas"])), int(scaling["min_replicas"]))
+        return min(asked, int(scaling["max_replicas"]))
 
     def addresses(self, name: str) -> list[str]:
         """Where the replicas are: one worker each."""
@@ -181,6 +184,10 @@ class FakeServe:
         for name, wanted in applications.items():
             if self.states.get(name) == "DELETING" or name not in self.states:
                 self.states[name] = "DEPLOYING"
+            auto = wanted["deployments"][0].get("autoscaling_config")
+            if auto is not None and name in self.configs and self.configs[name] != wanted:
+                # As Ray does at any change of a deployment (autoscaling_state.py, register).
+                self.replicas[name] = int(auto["initial_replicas"])
             self.configs[name] = json.loads(json.dumps(wanted))
 
     def step(self) -> None:
@@ -309,6 +316,9 @@ class World:
 
     async def turn(self) -> None:
         """Every loop looks once; then the world moves on by a second."""
+        for manifest in self.kube.all(ACCELERATOR_POOL):
+            with suppress(InvalidSpec):
+                await self.look_at_pool(manifest["metadata"]["name"])
         for manifest in self.kube.all(MODEL_SERVICE):
             key = Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
             await self.reconcile(MODEL_SERVICE, key, self.service_loop.reconcile)

@@ -97,11 +97,11 @@ def node(**labels: str) -> dict[str, Any]:
 
 def test_a_pool_counts_the_nodes_that_its_selector_matches() -> None:
     subject = pool(nodeSelector={"gpu": "l4"})
-    status = pool_status(subject, [node(gpu="l4", zone="a"), node(gpu="t4"), node()], services=3, now=NOW)
+    status = pool_status(subject, [node(gpu="l4", zone="a"), node(gpu="t4"), node()], services=3, use=None, now=NOW)
     assert (status.nodes, status.services, status.conditions[0].status) == (1, 3, "True")
 
 
 def test_a_pool_without_nodes_says_which_labels_it_looks_for() -> None:
-    (ready,) = pool_status(pool(nodeSelector={"gpu": "l4"}), [node()], services=0, now=NOW).conditions
+    (ready,) = pool_status(pool(nodeSelector={"gpu": "l4"}), [node()], services=0, use=None, now=NOW).conditions
     assert (ready.status, ready.reason) == ("False", "NoNodeFits")
     assert "gpu=l4" in ready.message

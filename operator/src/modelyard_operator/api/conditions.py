@@ -56,6 +56,7 @@ class Reason(StrEnum):
     SWITCHING_TRAFFIC = "SwitchingTraffic"
     DRAINING = "Draining"
     SCALING = "Scaling"
+    POOL_FULL = "PoolFull"
     FAILED = "Failed"
     # Degraded
     HEALTHY = "Healthy"

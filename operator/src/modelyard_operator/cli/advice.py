@@ -49,6 +49,7 @@ ADVICE = {
     Reason.SWITCHING_TRAFFIC: ("Wait until every gateway has switched.", _OPERATOR),
     Reason.DRAINING: ("Wait while the old revision finishes its requests.", _LOGS + " -f"),
     Reason.SCALING: ("Wait for the replicas; see where their pods stand.", _DESCRIBE_PODS),
+    Reason.POOL_FULL: ("Wait for workers of the pool, or have its spec.limits raised.", "kubectl get apool -o yaml"),
     Reason.FAILED: ("Correct what the Degraded condition names.", _EDIT),
     Reason.HEALTHY: ("Nothing.", _WATCH),
     Reason.MODEL_NOT_FOUND: ("Correct spec.model.source.uri, or put the model there.", _EDIT),

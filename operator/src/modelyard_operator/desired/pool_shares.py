@@ -55,10 +55,17 @@ class Demand:
     """Replicas that have a worker now, those that finish their last requests included."""
     given: int = 0
     """The most that it was given last, as far as Ray Serve may still act on it."""
+    target: int = 0
+    """Replicas that Ray Serve is to run now, those that still start included."""
     starts_with: int = 1
     """An update begins with so many replicas or not at all: the switch must lose no capacity."""
     per_worker: int = 1
     """Replicas that share a worker."""
+
+    @property
+    def used(self) -> int:
+        """Replicas that have a worker or are about to."""
+        return max(self.held, self.target)
 
     @property
     def taken(self) -> int:
@@ -115,15 +122,26 @@ def free_workers(limits: Limits, demands: Iterable[Demand], workers: Mapping[Gro
 
 def workers_of(demands: Iterable[Demand]) -> dict[str, int]:
     """Workers in use by namespace; one that several namespaces share counts for each of them."""
-    held: Counter[tuple[str, Group]] = Counter()
+    inside: Counter[tuple[str, Group]] = Counter()
     per_worker = {}
     for one in demands:
-        held[one.namespace, one.group] += one.held
+        inside[one.namespace, one.group] += one.used
         per_worker[one.group] = one.per_worker
     used: Counter[str] = Counter()
-    for (namespace, group), replicas in held.items():
+    for (namespace, group), replicas in inside.items():
         used[namespace] += _workers(replicas, per_worker[group])
     return {namespace: count for namespace, count in sorted(used.items()) if count}
+
+
+def total_workers(demands: Iterable[Demand], workers: Mapping[Group, int]) -> int:
+    """Workers in use in all; those that stand without a replica are among them."""
+    inside: Counter[Group] = Counter()
+    per_worker = {}
+    for one in demands:
+        inside[one.group] += one.used
+        per_worker[one.group] = one.per_worker
+    sizes = {group: _workers(replicas, per_worker[group]) for group, replicas in inside.items()}
+    return sum(max(sizes.get(group, 0), workers.get(group, 0)) for group in {*sizes, *workers})
 
 
 def _goals(limits: Limits, asked: list[Demand]) -> dict[str, int]:

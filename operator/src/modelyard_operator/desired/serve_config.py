@@ -8,6 +8,7 @@ from modelyard_operator.api.model_service import ModelServiceSpec
 from modelyard_operator.desired.names import SERVE_PORT
 from modelyard_operator.desired.revision import RUNNING_PHASES, Revision
 from modelyard_operator.desired.scaling import scaling
+from modelyard_operator.observed.serve import ApplicationFacts
 
 GRPC_PORT = 9000
 
@@ -37,6 +38,35 @@ def _fragment(spec: ModelServiceSpec, active_replicas: int, revision: Revision) 
     size = scaling(spec, revision.phase, active_replicas, revision.held_to)
     deployment = {**application["deployments"][0], **size}
     return {**application, "deployments": [deployment]}
+
+
+def keeping_sizes(
+    wanted: Mapping[str, dict[str, Any]], applications: Mapping[str, ApplicationFacts]
+) -> dict[str, dict[str, Any]]:
+    """`wanted`, with autoscaled applications that run beginning from the replicas that they have.
+
+    At any change of its config Ray Serve sets a deployment back to `initial_replicas`. What was written there before is
+    no reason for a change.
+    """
+    return {name: _keeping_size(fragment, applications.get(name)) for name, fragment in wanted.items()}
+
+
+def _keeping_size(fragment: dict[str, Any], facts: ApplicationFacts | None) -> dict[str, Any]:
+    (deployment,) = fragment["deployments"]
+    auto = deployment.get("autoscaling_config")
+    if auto is None or facts is None or facts.config is None:
+        return fragment
+
+    def beginning_with(replicas: int) -> dict[str, Any]:
+        return {
+            **fragment,
+            "deployments": [{**deployment, "autoscaling_config": {**auto, "initial_replicas": replicas}}],
+        }
+
+    before = (facts.config["deployments"][0].get("autoscaling_config") or {}).get("initial_replicas")
+    if before is not None and beginning_with(before) == facts.config:
+        return facts.config
+    return beginning_with(min(max(facts.target, auto["min_replicas"]), auto["max_replicas"]))
 
 
 @dataclass(frozen=True)

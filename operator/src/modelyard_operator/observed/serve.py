@@ -22,6 +22,8 @@ class ApplicationFacts:
     running: int = 0
     nodes: frozenset[str] = frozenset()
     """IP addresses of the pods with a running replica."""
+    placed: tuple[str, ...] = ()
+    """IP addresses of the pods of all its replicas that have one, also of those that start or finish requests."""
     config: dict[str, Any] | None = field(default=None, compare=False)
     """What was submitted; None for an application that is going away."""
 
@@ -58,5 +60,6 @@ def _application(name: str, app: Mapping[str, Any]) -> ApplicationFacts:
         target=int(deployment.get("target_num_replicas") or 0),
         running=len(running),
         nodes=frozenset(str(replica["node_ip"]) for replica in running if replica.get("node_ip")),
+        placed=tuple(sorted(str(replica["node_ip"]) for replica in replicas if replica.get("node_ip"))),
         config=None if deleting else app.get("deployed_app_config"),
     )

@@ -1,11 +1,15 @@
 """The loop of an AcceleratorPool: it owns nothing; it tells which nodes and services the pool has."""
 
+from datetime import datetime
+
 from modelyard_operator.api.accelerator_pool import AcceleratorPool
-from modelyard_operator.kube.client import ACCELERATOR_POOL, NODE
+from modelyard_operator.desired.revision import RUNNING_PHASES
+from modelyard_operator.kube.client import ACCELERATOR_POOL, NODE, SERVING_CLUSTER
 from modelyard_operator.reconcile.app import App
-from modelyard_operator.reconcile.reading import parse, services_of
+from modelyard_operator.reconcile.pool_ledger import Place
+from modelyard_operator.reconcile.reading import parse, revisions_of, services_of
 from modelyard_operator.reconcile.result import Key, Result
-from modelyard_operator.status.accelerator_pool import pool_status
+from modelyard_operator.status.accelerator_pool import PoolUse, pool_status
 
 
 class AcceleratorPoolLoop:
@@ -22,7 +26,11 @@ class AcceleratorPoolLoop:
         pool = parse(AcceleratorPool, manifest)
         services = await services_of(self._app.kube)
         users = sum(service.spec.accelerator.pool == key.name for service in services)
-        new = pool_status(pool, await self._app.kube.list(NODE), services=users, now=self._app.clock())
+        nodes, now = await self._app.kube.list(NODE), self._app.clock()
+        await self._expect(key.name, now)
+        use = self._app.pools.usage(key.name) if self._app.pools.is_complete(key.name, now) else None
+        told = PoolUse(use.workers, use.namespaces) if use is not None else None
+        new = pool_status(pool, nodes, services=users, use=told, now=now)
         if new != pool.status:
             await self._app.kube.apply_status(
                 {
@@ -33,4 +41,15 @@ class AcceleratorPoolLoop:
                 }
             )
             self._app.announce(manifest, pool.status.conditions, new.conditions)
-        return Result(requeue_after_s=60.0)
+        return Result(requeue_after_s=60.0 if told is not None else 2.0)
+
+    async def _expect(self, pool: str, now: datetime) -> None:
+        """Find out who has something of the pool, once: all that comes later notes itself before it takes anything."""
+        if self._app.pools.is_expecting(pool):
+            return
+        revisions = await revisions_of(self._app.kube)
+        running = [r for each in revisions.by_owner.values() for r in each if r.phase in RUNNING_PHASES]
+        places = {Place(Key(*r.cluster_key), r.ray_cluster) for r in running if r.data["pool"] == pool}
+        self._app.pools.expect(pool, places, now)
+        for place in places:
+            self._app.wakeups.wake(SERVING_CLUSTER, place.cluster)

@@ -13,6 +13,7 @@ from modelyard_operator.observed.view import ClusterView
 from modelyard_operator.ray.client import Prober, ServeClients
 from modelyard_operator.reconcile.deaths import PodDeaths
 from modelyard_operator.reconcile.lease import Permit
+from modelyard_operator.reconcile.pool_ledger import PoolLedger
 from modelyard_operator.reconcile.result import Key
 from modelyard_operator.reconcile.upkeep import Recorder, Upkeep
 from modelyard_operator.reconcile.wakeups import Wakeups
@@ -65,6 +66,8 @@ class App:
     """What killed Ray pods lately."""
     claims: dict[Key, Claim] = field(default_factory=dict)
     """By service: two that come up at once must not count on the same worker."""
+    pools: PoolLedger = field(default_factory=PoolLedger)
+    """Who has how many workers of which pool."""
     routed: dict[Key, Routed] = field(default_factory=dict)
     """Where every gateway leads a service's requests; absent while they change."""
 

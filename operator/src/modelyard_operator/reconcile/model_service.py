@@ -32,6 +32,7 @@ from modelyard_operator.observed.view import ClusterView
 from modelyard_operator.ray.client import Proof
 from modelyard_operator.reconcile.app import App, Claim
 from modelyard_operator.reconcile.headroom import Headroom, Outlook
+from modelyard_operator.reconcile.pool_ledger import pool_share
 from modelyard_operator.reconcile.reading import InvalidSpec, parse, revisions_of
 from modelyard_operator.reconcile.result import Key, Result
 from modelyard_operator.reconcile.routes import ROUTES
@@ -262,6 +263,11 @@ class ModelServiceLoop:
             cold_start=ledger,
             waits=waits,
             shortage=look.outlook.shortage,
+            shares={
+                r.application: share
+                for r in revisions
+                if (share := pool_share(self._app.pools, str(r.data["pool"]), r.application)) is not None
+            },
         )
         await self._write(look.manifest, look.service.status, service_status(look.service, facts, self._app.clock()))
 

@@ -5,11 +5,12 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from modelyard_operator.api.accelerator_pool import AcceleratorPool
+from modelyard_operator.api.accelerator_pool import AcceleratorPool, AcceleratorPoolSpec
 from modelyard_operator.api.serving_cluster import ServingCluster
 from modelyard_operator.desired.names import CLUSTER_LABEL, CLUSTER_NAMESPACE_LABEL
+from modelyard_operator.desired.pool_shares import Group
 from modelyard_operator.desired.ray_cluster import ray_cluster, with_groups, without_sizes
-from modelyard_operator.desired.revision import Phase
+from modelyard_operator.desired.revision import Phase, Revision
 from modelyard_operator.desired.worker_group import sized
 from modelyard_operator.kube.client import ACCELERATOR_POOL, POD, RAY_CLUSTER, SERVING_CLUSTER, Manifest
 from modelyard_operator.observed.kuberay import parse_ray_cluster
@@ -34,8 +35,8 @@ class Standing:
     pods: Mapping[str, tuple[PodFacts, ...]]
     leaving: Mapping[str, tuple[PodFacts, ...]]
     """Workers on their way out that still serve."""
-    limits: Mapping[str, int]
-    """Most workers of a group, by AcceleratorPool."""
+    pools: Mapping[str, AcceleratorPoolSpec]
+    """The AcceleratorPools that can be read."""
 
     def pods_of(self, name: str) -> tuple[PodFacts, ...]:
         """The pods of one RayCluster."""
@@ -67,7 +68,7 @@ class RayClusters:
             manifests=manifests,
             pods={name: parse_pods(members) for name, members in pods.items()},
             leaving={name: parse_leaving(members) for name, members in pods.items()},
-            limits=await self._limits(),
+            pools=await self._pools(),
         )
 
     def is_unused(self, key: Key, name: str, tenants: Tenants) -> bool:
@@ -85,7 +86,7 @@ class RayClusters:
 
     async def apply(self, cluster: ServingCluster, name: str, standing: Standing, tenants: Tenants) -> Manifest:
         """Make or correct one RayCluster; gives it as it stands."""
-        live, pods, limits = standing.manifests.get(name), standing.pods_of(name), standing.limits
+        live, pods = standing.manifests.get(name), standing.pods_of(name)
         base = ray_cluster(cluster, self._app.platform)
         base["metadata"]["name"] = name
         rendered = json.dumps(base["spec"], sort_keys=True)
@@ -99,9 +100,7 @@ class RayClusters:
         base["metadata"]["annotations"] = {RENDERED_ANNOTATION: rendered}
         leaving = standing.leaving_of(name)
         groups = {
-            r.group["groupName"]: _roomy(
-                sized(r.group, limits.get(r.data["pool"], r.data["maxWorkers"])), pods, leaving
-            )
+            r.group["groupName"]: _roomy(sized(r.group, self._group_size(r, standing)), pods, leaving)
             for r in tenants.running()
             if r.ray_cluster == name
         }
@@ -121,16 +120,32 @@ class RayClusters:
         owner = reference(SERVING_CLUSTER, metadata.namespace, metadata.name, metadata.uid)
         return await self._app.upkeep.keep(wanted, live, owner=owner, steady=steady)
 
-    async def _limits(self) -> dict[str, int]:
-        limits = {}
+    def _group_size(self, revision: Revision, standing: Standing) -> int:
+        """The most workers of a revision's group."""
+        pool, group = str(revision.data["pool"]), str(revision.group["groupName"])
+        spec = standing.pools.get(pool)
+        if spec is None:
+            return int(revision.data["maxWorkers"])
+        if spec.limits is None:
+            return int(spec.max_workers)
+        size = self._app.pools.group_size(pool, Group(revision.cluster_key[0], revision.ray_cluster, group))
+        return size if size is not None else _standing_size(standing.manifests.get(revision.ray_cluster), group)
+
+    async def _pools(self) -> dict[str, AcceleratorPoolSpec]:
+        pools = {}
         for manifest in await self._app.kube.list(ACCELERATOR_POOL):
             try:
                 pool = parse(AcceleratorPool, manifest)
             except InvalidSpec as error:
                 log.warning("AcceleratorPool %s cannot be read: %s", manifest["metadata"]["name"], error)
             else:
-                limits[pool.metadata.name] = pool.spec.max_workers
-        return limits
+                pools[pool.metadata.name] = pool.spec
+        return pools
+
+
+def _standing_size(live: Manifest | None, group: str) -> int:
+    groups = (live or {}).get("spec", {}).get("workerGroupSpecs") or []
+    return next((int(each["maxReplicas"]) for each in groups if each["groupName"] == group), 0)
 
 
 def _roomy(group: Manifest, pods: Iterable[PodFacts], leaving: Iterable[PodFacts]) -> Manifest:

@@ -9,7 +9,7 @@ from typing import Any
 from modelyard_operator.api.conditions import Reason
 from modelyard_operator.desired.names import DASHBOARD_PORT, parse_application_name, revision_object_name
 from modelyard_operator.desired.revision import DOWN_PHASES
-from modelyard_operator.desired.serve_config import ServeChange, fragments, serve_change
+from modelyard_operator.desired.serve_config import ServeChange, fragments, keeping_sizes, serve_change
 from modelyard_operator.kube.client import CONTROLLER_REVISION, MODEL_SERVICE, SECRET, Manifest
 from modelyard_operator.observed.failures import Failure
 from modelyard_operator.observed.kuberay import RayClusterFacts, parse_ray_cluster
@@ -18,6 +18,7 @@ from modelyard_operator.observed.serve import ApplicationFacts, parse_details
 from modelyard_operator.observed.view import RayClusterView
 from modelyard_operator.ray.client import ConfigRefused, ServeUnreachable
 from modelyard_operator.reconcile.app import App
+from modelyard_operator.reconcile.pool_division import PoolDivision, RayClusterState
 from modelyard_operator.reconcile.result import Key
 from modelyard_operator.reconcile.tenants import Tenants
 
@@ -32,9 +33,17 @@ class ServeWriter:
 
     def __init__(self, app: App) -> None:
         self._app = app
+        self._division = PoolDivision(app)
 
-    async def serve(self, key: Key, manifest: Manifest, pods: tuple[PodFacts, ...], tenants: Tenants) -> RayClusterView:
+    async def serve(self, manifest: Manifest, state: RayClusterState) -> RayClusterView:
         """Ask Serve what runs, and write its config if something else should."""
+        view = await self._serve(manifest, state)
+        if view.applications is None:
+            self._division.note_unseen(state, fragments(state.tenants.by_key.values(), view.facts.name))
+        return view
+
+    async def _serve(self, manifest: Manifest, state: RayClusterState) -> RayClusterView:
+        key, pods = state.place.cluster, state.pods
         facts = parse_ray_cluster(manifest)
         trouble = self._head_trouble(facts, manifest, pods)
         if trouble is not None or not facts.head_ready or not facts.head_address:
@@ -45,7 +54,7 @@ class ServeWriter:
         client = self._app.serve_clients.client(f"{facts.head_address}:{DASHBOARD_PORT}", token)
         try:
             applications = parse_details(await client.details())
-            change = await self._change(tenants, facts.name, applications)
+            change = await self._change(state, facts.name, applications)
             if change.needed:
                 await self._app.lease.confirm()
                 await client.put(change.config)
@@ -59,8 +68,12 @@ class ServeWriter:
             return RayClusterView(facts, pods, applications, Failure(Reason.CONFIG_REFUSED, str(error)))
         return RayClusterView(facts, pods, applications)
 
-    async def _change(self, tenants: Tenants, name: str, applications: Mapping[str, ApplicationFacts]) -> ServeChange:
-        wanted = fragments(tenants.by_key.values(), name)
+    async def _change(
+        self, state: RayClusterState, name: str, applications: Mapping[str, ApplicationFacts]
+    ) -> ServeChange:
+        tenants = state.tenants
+        wanted = self._division.divide(state, fragments(tenants.by_key.values(), name), applications)
+        wanted = keeping_sizes(wanted, applications)
         # What is going away cannot be asked for again until it is gone.
         leaving = {app for app, facts in applications.items() if facts.config is None and facts.status == "DELETING"}
         wanted = {app: fragment for app, fragment in wanted.items() if app not in leaving}

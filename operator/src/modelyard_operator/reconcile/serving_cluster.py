@@ -20,6 +20,8 @@ from modelyard_operator.observed.kuberay import kuberay_trouble
 from modelyard_operator.observed.view import ClusterView, RayClusterView
 from modelyard_operator.reconcile.app import App
 from modelyard_operator.reconcile.guards import Guards
+from modelyard_operator.reconcile.pool_division import RayClusterState
+from modelyard_operator.reconcile.pool_ledger import Place
 from modelyard_operator.reconcile.ray_clusters import RayClusters
 from modelyard_operator.reconcile.reading import InvalidSpec, parse
 from modelyard_operator.reconcile.result import Key, Result
@@ -48,10 +50,12 @@ class ServingClusterLoop:
         manifest = await self._app.kube.get(SERVING_CLUSTER, key.name, namespace=key.namespace)
         if manifest is None:
             self._app.views.pop(key, None)
+            self._app.pools.forget(key)
             return Result(done=True)
         tenants = await tenants_of(self._app, key)
         if "deletionTimestamp" in manifest["metadata"] and not await self._is_needed(key, tenants):
             self._app.views.pop(key, None)
+            self._app.pools.forget(key)
             return Result(done=True)
         try:
             cluster = parse(ServingCluster, manifest)
@@ -96,7 +100,8 @@ class ServingClusterLoop:
                     continue
                 applied = live
             made.append(applied)
-            seen = await self._writer.serve(key, applied, standing.pods_of(name), tenants)
+            state = RayClusterState(Place(key, name), tenants, standing.pods_of(name), standing.pools)
+            seen = await self._writer.serve(applied, state)
             views[name] = replace(
                 seen,
                 deaths=self._app.deaths.of(key.namespace, name, self._app.clock()),
@@ -104,6 +109,7 @@ class ServingClusterLoop:
                 leaving=standing.leaving_of(name),
             )
         refused = refused or await self._guards.keep(cluster, made)
+        self._app.pools.forget(key, keep=views)
         trouble = refused or (views[current].trouble if current in views else None)
         return ClusterView(current=current, ray_clusters=views, trouble=trouble)
 

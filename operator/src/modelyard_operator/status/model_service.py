@@ -1,6 +1,7 @@
 """The status of a ModelService: is it up, where, which revision, how many; and if not, why and what to do."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from modelyard_operator.api.conditions import Condition, ConditionType, Reason
@@ -15,6 +16,7 @@ from modelyard_operator.observed.serve import ApplicationFacts
 from modelyard_operator.observed.view import ClusterView, RayClusterView
 from modelyard_operator.status.conditions import condition, stamped
 from modelyard_operator.status.plan import PlanFacts, plan
+from modelyard_operator.status.pool_use import PoolShare, pool_words
 
 A, B, P, D, R = (
     ConditionType.ACCEPTED,
@@ -42,6 +44,8 @@ class ServiceFacts:
     """Whether what is wanted is not begun, for lack of room."""
     shortage: str = ""
     """What there is too little of, with numbers."""
+    shares: Mapping[str, PoolShare] = field(default_factory=dict)
+    """By application, what it has of a pool with limits."""
 
 
 def service_status(service: ModelService, facts: ServiceFacts, now: datetime) -> ModelServiceStatus:
@@ -258,8 +262,14 @@ def _progressing(
     draining = [r.name for r in facts.revisions if r.phase in (Phase.DRAINING, Phase.RETIRED)]
     if draining:
         return condition(P, True, Reason.DRAINING, f"Revision {', '.join(draining)} finishes its requests.")
+    share = facts.shares.get(active.application) if active is not None else None
+    running = application.running if application is not None else 0
+    if share is not None and share.is_short and running >= share.share:
+        return condition(P, True, Reason.POOL_FULL, pool_words(share, running))
     if application is not None and application.running != application.target:
         return condition(P, True, Reason.SCALING, f"{application.running} of {application.target} replicas serve.")
+    if share is not None and share.is_bound:
+        return condition(P, False, Reason.COMPLETE, pool_words(share, running))
     return condition(P, False, Reason.COMPLETE)
 
 
@@ -308,6 +318,9 @@ def _waits_for(facts: ServiceFacts, revision: Revision) -> tuple[Reason, str]:
         return Reason.WAITING_FOR_CLUSTER, "waits for the Ray head to come up."
     pods = cluster.group_pods(revision.group["groupName"])
     application = cluster.applications.get(revision.application)
+    share = facts.shares.get(revision.application)
+    if application is None and share is not None and share.share == 0:
+        return Reason.POOL_FULL, pool_words(share, 0)
     if application is not None and application.status == "DELETING":
         return Reason.DRAINING, "waits for its former run to finish the last requests, at most spec.requestTimeout."
     lacking = application is None or application.running < max(1, application.target)
