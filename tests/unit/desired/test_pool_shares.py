@@ -14,8 +14,8 @@ from modelyard_operator.desired.pool_shares import (
     Group,
     Limits,
     Shares,
-    free_workers,
     pool_shares,
+    room_for,
     workers_of,
 )
 
@@ -124,14 +124,13 @@ def test_replicas_that_share_a_worker_count_together() -> None:
     assert workers_of([replace(one, held=2) for one in shared]) == {"a": 1}
 
 
-def test_free_workers_are_the_least_of_both_limits() -> None:
-    running = demand("a.x", most=3, held=3, given=3)
-    workers = {GROUPS[0]: 3}
-    assert free_workers(Limits(), [running], workers, "a") is None
-    assert free_workers(Limits(total=8), [running], workers, "b") == 5
-    assert free_workers(Limits(total=8, per_namespace=4), [running], workers, "a") == 1
-    assert free_workers(Limits(total=2), [running], workers, "b") == 0
-    assert free_workers(Limits(total=8), [running], {GROUPS[0]: 3, GROUPS[1]: 2}, "b") == 3
+def test_a_newcomer_finds_the_room_that_others_must_give_back_and_no_more() -> None:
+    minimum, loose = demand("a.x", least=3, most=3, held=3), demand("a.y", least=1, most=4, wanted=4, held=4)
+    newcomer = demand("b.z", least=3, most=3)
+    assert room_for(Limits(total=8), [minimum, loose], newcomer) == 3
+    assert room_for(Limits(total=5), [minimum, loose], newcomer) == 1
+    assert room_for(Limits(total=8, per_namespace=2), [minimum, loose], newcomer) == 2
+    assert room_for(Limits(total=3), [minimum], newcomer) == 0
 
 
 @st.composite

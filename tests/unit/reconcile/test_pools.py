@@ -241,3 +241,35 @@ async def test_a_change_of_an_autoscaled_service_leaves_it_the_replicas_that_it_
     serve(world, "x", autoscaling={"minReplicas": 1, "maxReplicas": 6})
     await turns(world, 3)
     assert target(world, key) == 3
+
+
+async def test_an_update_that_the_limits_do_not_let_in_waits_with_numbers_until_they_do(world: World) -> None:
+    limit(world, maxWorkers=3)
+    key = serve(world, "x", replicas=2)
+    await world.settle()
+    (old,) = world.applications
+    serve(world, "x", replicas=2, resources={"memory": "4Gi"})
+    await turns(world, 12, most=3)
+    assert list(world.applications) == [old]
+    assert world.conditions(key=key)["Available"] == ("True", "Serving")
+    assert world.conditions(key=key)["Progressing"] == ("True", "NoHeadroom")
+    assert "spec.limits of AcceleratorPool cpu leave 1 more" in world.message("Progressing", key=key)
+    limit(world, maxWorkers=4)
+    await turns(world, 40, most=4)
+    (new,) = world.applications
+    assert new != old
+    assert world.conditions(key=key)["Ready"] == ("True", "Serving")
+
+
+async def test_an_update_may_replace_what_the_limits_do_not_let_stand_beside_it(world: World) -> None:
+    limit(world, maxWorkersPerNamespace=2)
+    replacing = {"onNoHeadroom": "Replace"}
+    key = serve(world, "x", replicas=2, rollout=replacing)
+    await world.settle()
+    (old,) = world.applications
+    serve(world, "x", uri="pvc://models/newer", replicas=2, rollout=replacing)
+    await turns(world, 60, most=2)
+    (new,) = world.applications
+    assert new != old
+    assert target(world, key) == 2
+    assert world.conditions(key=key)["Ready"] == ("True", "Serving")

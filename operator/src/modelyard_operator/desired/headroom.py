@@ -62,6 +62,8 @@ class Held:
     replicas: int = 0
     same_pool: bool = False
     """Whether its workers count against the same limit."""
+    same_limits: bool = False
+    """Whether its workers count against the same `spec.limits`."""
     same_group: bool = False
     """Whether its workers can run the new replicas as they are."""
     requests: Amounts = field(default_factory=dict)
@@ -81,6 +83,8 @@ class Capacity:
     """Workers that the pool allows."""
     used: int
     """Replicas that are to run on them."""
+    share: int | None = None
+    """Workers that the pool's limits over all clusters leave for them; None: it has none."""
     idle: int = 0
     """Workers of the group that are there and have no replica."""
     quotas: tuple[QuotaFacts, ...] = ()
@@ -122,6 +126,8 @@ def room(worker: Worker, replicas: int, capacity: Capacity, held: Held) -> Room:
 def most(worker: Worker, capacity: Capacity, given: Held) -> int:
     """How many replicas on workers of this kind fit now, once `given` is given back."""
     allowed = capacity.limit - capacity.used + (given.replicas if given.same_pool else 0)
+    if capacity.share is not None:
+        allowed = min(allowed, capacity.share + (given.replicas if given.same_limits else 0))
     there = capacity.idle + (given.replicas if given.same_group else 0)
     return max(0, min(allowed, there + _new_pods(worker, capacity, given)))
 
@@ -209,6 +215,8 @@ def shortage(worker: Worker, replicas: int, capacity: Capacity) -> str:
     lacks = []
     if capacity.limit - capacity.used < replicas:
         lacks.append(f"AcceleratorPool {worker.pool} has {capacity.used} of {capacity.limit} workers in use")
+    if capacity.share is not None and capacity.share < replicas:
+        lacks.append(f"spec.limits of AcceleratorPool {worker.pool} leave {capacity.share} more")
     pods = max(0, replicas - capacity.idle)
     for quota in capacity.quotas:
         for key, each in _charged(quota, worker).items() if covers(quota, worker) else ():

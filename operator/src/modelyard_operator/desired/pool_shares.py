@@ -104,20 +104,10 @@ def pool_shares(limits: Limits, demands: Iterable[Demand], workers: Mapping[Grou
     return Shares(replicas=replicas, goals=goals, groups=_group_sizes(limits, asked, replicas, workers))
 
 
-def free_workers(limits: Limits, demands: Iterable[Demand], workers: Mapping[Group, int], namespace: str) -> int | None:
-    """Workers that services of `namespace` could have now beside all that is taken; None where nothing limits them.
-
-    A worker that stands without a replica is counted as taken: it is another group's, or is about to be used.
-    """
-    asked = list(demands)
-    hands = _Hands(limits, {d.application: d.taken for d in asked}, asked, workers)
-    rooms = []
-    if limits.total is not None:
-        rooms.append(limits.total - hands.total)
-    own = limits.of(namespace)
-    if own is not None:
-        rooms.append(own - hands.namespaces[namespace])
-    return max(0, min(rooms)) if rooms else None
+def room_for(limits: Limits, demands: Iterable[Demand], newcomer: Demand) -> int:
+    """How many of its replicas `newcomer` would come to have beside the others, once those give back what they must."""
+    asked = sorted([*demands, newcomer], key=lambda demand: demand.application)
+    return _goals(limits, asked)[newcomer.application]
 
 
 def workers_of(demands: Iterable[Demand]) -> dict[str, int]:

@@ -18,7 +18,10 @@ from modelyard_operator.desired.headroom import (
     with_init,
     worker_of,
 )
+from modelyard_operator.desired.names import application_name
 from modelyard_operator.desired.namespace_limits import refusal, with_defaults
+from modelyard_operator.desired.pool_demand import limits_of
+from modelyard_operator.desired.pool_shares import Demand, Group
 from modelyard_operator.desired.resolution import Rejection, Resolved
 from modelyard_operator.desired.revision import Phase, Revision, new_revision
 from modelyard_operator.desired.rollout import fits
@@ -136,9 +139,10 @@ class Headroom:
             quotas=tuple(_without(quota, going) for quota in quotas),
             nodes=able,
         )
+        replicas = surge_replicas(surge.service.spec, _running(surge))
+        capacity = replace(capacity, share=self._share(surge, worker.group, replicas))
         ready = cluster.group_pods(worker.group) if cluster else ()
         capacity = replace(capacity, idle=max(0, sum(pod.ready for pod in ready) - capacity.used))
-        replicas = surge_replicas(surge.service.spec, _running(surge))
         if surge.candidate is not None and fits(surge.candidate, surge.wanted):
             own = surge.view.application(surge.candidate.ray_cluster, surge.candidate.application)
             lacking = max(0, (own.target if own else replicas) - (own.running if own else 0))
@@ -148,6 +152,22 @@ class Headroom:
         decides = capacity if policy == "Replace" else replace(capacity, nodes=None)
         found = room(worker, replicas, decides, held)
         return Outlook(found, "" if found.beside else shortage(worker, replicas, decides))
+
+    def _share(self, surge: Surge, group: str, replicas: int) -> int | None:
+        """Replicas that the pool's limits would let come up beside all that there is."""
+        wanted = surge.wanted
+        limits = limits_of(wanted.pool.spec)
+        if limits is None:
+            return None
+        newcomer = Demand(
+            wanted.namespace,
+            application_name(wanted.namespace, wanted.name, wanted.revision),
+            Group(wanted.cluster_namespace, wanted.ray_cluster, group),
+            least=replicas,
+            most=replicas,
+            wanted=replicas,
+        )
+        return self._app.pools.room(wanted.pool.metadata.name, limits, newcomer)
 
     def _used(self, surge: Surge, group: str) -> int:
         """Replicas that are to run in the group, without those of the service's own candidates."""
@@ -239,6 +259,7 @@ def _held(surge: Surge, group: str, placed: Iterable[PodRequests]) -> Held:
     return Held(
         replicas=_replicas(surge, base),
         same_pool=same,
+        same_limits=base.data["pool"] == surge.wanted.pool.metadata.name,
         same_group=same,
         requests=own.requests,
         nodes=tuple(p.node for p in placed if p.namespace == base.cluster_key[0] and p.name in serving),

@@ -16,8 +16,8 @@ from modelyard_operator.desired.pool_shares import (
     Group,
     Limits,
     Shares,
-    free_workers,
     pool_shares,
+    room_for,
     total_workers,
     workers_of,
 )
@@ -130,10 +130,10 @@ class PoolLedger:
             limits=self._limits.get(pool),
         )
 
-    def free(self, pool: str, limits: Limits, namespace: str) -> int | None:
-        """Workers of `pool` that services of `namespace` could have at once; None where its limits do not bind."""
-        demands = [replace(d, given=max(d.given, self._promised.get(d.application, 0))) for d in self._demands(pool)]
-        return free_workers(limits, demands, self._workers(pool), namespace)
+    def room(self, pool: str, limits: Limits, newcomer: Demand) -> int:
+        """How many replicas an application that is not there yet would come to have."""
+        others = [one for one in self._demands(pool) if one.application != newcomer.application]
+        return room_for(limits, others, newcomer)
 
     def demand(self, pool: str, application: str) -> Demand | None:
         """What an application asks and has, as last noted."""
