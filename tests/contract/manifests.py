@@ -26,6 +26,11 @@ def cluster_for(**allowed: Any) -> Manifest:
     return an_object("ServingCluster", {"allowedNamespaces": allowed}, "shared")
 
 
+def cluster_with(**spec: Any) -> Manifest:
+    """A ServingCluster with this spec."""
+    return an_object("ServingCluster", spec, "shared")
+
+
 SMALL = {"name": "small", "cpu": "500m", "memory": "2Gi"}
 GPU = {"name": "1xl4", "cpu": 4, "memory": "16Gi", "accelerators": 1}
 
@@ -73,6 +78,7 @@ RIGHT = (
         proxy={"httpsProxy": "http://proxy.example.com:3128", "noProxy": "example.com"},
         volumes=[{"claim": "models"}, {"claim": "more-models"}],
     ),
+    cluster_with(queueName="team-a", tokenGeneration=2),
     cluster_for(**{"from": "All"}),
     cluster_for(**{"from": "Same"}),
     cluster_for(
@@ -93,6 +99,8 @@ RIGHT = (
     cpu_pool(allowedNamespaces={"from": "Selector", "selector": {"matchLabels": {"gpu": "yes"}}}),
     cpu_pool(limits={"maxWorkersPerNamespace": 1}),
     cpu_pool(limits={"namespaces": [{"name": "team-a", "maxWorkers": 10000}]}),
+    cpu_pool(shapes=[SMALL | {"replicasPerWorker": 16}]),
+    gpu_pool(shapes=[GPU | {"accelerators": 4, "replicasPerWorker": 2}]),
     gpu_pool(
         limits={"maxWorkers": 8, "maxWorkersPerNamespace": 4, "namespaces": [{"name": "team-a", "maxWorkers": 6}]},
         nodeSelector={"cloud.example.com/gpu": "l4", "empty": ""},

@@ -3,7 +3,18 @@
 from dataclasses import dataclass
 from typing import Any
 
-from tests.contract.manifests import GPU, SMALL, Manifest, an_object, cluster, cluster_for, cpu_pool, gpu_pool, service
+from tests.contract.manifests import (
+    GPU,
+    SMALL,
+    Manifest,
+    an_object,
+    cluster,
+    cluster_for,
+    cluster_with,
+    cpu_pool,
+    gpu_pool,
+    service,
+)
 
 
 @dataclass(frozen=True)
@@ -288,6 +299,15 @@ WRONG = (
         "spec.shapes",
         "must each have accelerators of at least 1",
     ),
+    Wrong(
+        "GPUs that cannot be shared evenly",
+        gpu_pool(shapes=[GPU | {"accelerators": 2, "replicasPerWorker": 3}]),
+        "spec.shapes[0].replicasPerWorker",
+        "must be a multiple or a divisor of its accelerators",
+    ),
+    Wrong("an empty worker", cpu_pool(shapes=[SMALL | {"replicasPerWorker": 0}]), "spec.shapes[0].replicasPerWorker"),
+    Wrong("a queue in capitals", cluster_with(queueName="Team-A"), "spec.queueName"),
+    Wrong("a token before the first", cluster_with(tokenGeneration=0), "spec.tokenGeneration"),
     Wrong(
         "a toleration of any value with a value",
         _tolerating(key="gpu", operator="Exists", value="yes"),

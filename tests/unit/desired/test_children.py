@@ -232,3 +232,48 @@ def test_what_outlasts_requests_outlasts_the_longest_there_may_be() -> None:
         ChartValues().gateway.termination_grace_period_seconds > longest_s + ChartValues().gateway.drain_delay_seconds
     )
     assert longest_s == LONGEST_REQUEST_H * 3600
+
+
+def test_a_shared_worker_takes_as_many_replicas_as_its_shape_says() -> None:
+    shape = {"name": "one", "cpu": "4", "memory": "8Gi"}
+    alone, shared = (new_revision(resolved(using=pool(shapes=[{**shape, "replicasPerWorker": n}])), 1) for n in (1, 4))
+    assert alone.group == worker_group(resolved(using=pool(shapes=[shape])))
+    assert shared.group["groupName"] != alone.group["groupName"]
+    offered = json.loads(json.loads(shared.group["rayStartParams"]["resources"]))
+    (deployment,) = shared.data["application"]["deployments"]
+    assert offered == dict.fromkeys(deployment["ray_actor_options"]["resources"], 4)
+    assert list(deployment["ray_actor_options"]["resources"].values()) == [1]
+    config = ReplicaConfig.model_validate(deployment["user_config"])
+    assert (config.memory_bytes, config.threads) == (2 * 1024**3, 1)
+
+
+def test_a_shared_gpu_is_divided_in_rays_books() -> None:
+    shape = {**GPU_POOL["shapes"][0], "replicasPerWorker": 4}
+    made = new_revision(resolved(using=pool(**{**GPU_POOL, "shapes": [shape]})), 1)
+    (deployment,) = made.data["application"]["deployments"]
+    assert deployment["ray_actor_options"]["num_gpus"] == 0.25
+    assert made.group["rayStartParams"]["num-gpus"] == "1"
+
+
+def cluster_with(**spec: Any) -> ServingCluster:
+    found = cluster()
+    return found.model_copy(update={"spec": found.spec.model_copy(update=spec)})
+
+
+def test_worker_pods_wait_in_the_queue_and_the_ray_cluster_does_not() -> None:
+    """Kueue would end all its pods when a group is added."""
+    label = "kueue.x-k8s.io/queue-name"
+    queued = cluster_with(queue_name="team-a")
+    made = worker_group(resolved(on=queued))
+    assert made["template"]["metadata"]["labels"][label] == "team-a"
+    assert label not in json.dumps(ray_cluster(queued, PLATFORM))
+    assert label not in json.dumps(worker_group(resolved()))
+    assert made["groupName"] != worker_group(resolved())["groupName"]
+    assert resolved(on=queued).revision != resolved(on=cluster_with(queue_name="team-b")).revision
+
+
+def test_a_new_token_is_another_ray_cluster_beside_the_old_one() -> None:
+    """KubeRay makes a token for each, and takes it away with it."""
+    names = [ray_cluster_name(cluster_with(token_generation=n)) for n in (1, 2, 3)]
+    assert len(set(names)) == 3
+    assert names[0] == ray_cluster_name(cluster())

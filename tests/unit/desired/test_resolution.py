@@ -103,3 +103,29 @@ def test_what_is_resolved_otherwise_is_another_revision() -> None:
 
 def test_other_shapes_and_limits_of_the_pool_do_not_matter() -> None:
     assert resolved(using=pool(shapes=[SMALL], maxWorkers=3)).revision == resolved().revision
+
+
+QUARTER = {"name": "quarter", "cpu": "4", "memory": "16Gi", "accelerators": 1, "replicasPerWorker": 4}
+
+
+def test_a_replica_may_count_on_its_part_of_a_shared_worker() -> None:
+    shared = pool(shapes=[{**LARGE, "replicasPerWorker": 4}])
+    assert resolved(service(resources={"memory": "2Gi", "cpu": "1"}), using=shared).shape.name == "large"
+    for resources in ({"memory": "2049Mi"}, {"cpu": "1001m"}):
+        refused = resolution(service(resources=resources), using=shared)
+        assert isinstance(refused, Rejection)
+        assert "large: 8Gi memory, 4 cpu, 0 accelerators for 4 replicas" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("accelerators", "replicas", "part"), [(1, 1, 1), (1, 4, 0.25), (2, 1, 1), (2, 2, 1), (4, 2, 1), (2, 8, 0.25)]
+)
+def test_a_replica_gets_its_part_of_the_accelerators(accelerators: int, replicas: int, part: float) -> None:
+    shape = {**QUARTER, "accelerators": accelerators, "replicasPerWorker": replicas}
+    assert resolved(using=pool(**{**GPU_POOL, "shapes": [shape]})).accelerators_per_replica == part
+
+
+def test_sharing_counts_in_a_revision_only_where_it_is_used() -> None:
+    alone, shared = pool(shapes=[{**LARGE, "replicasPerWorker": 1}]), pool(shapes=[{**LARGE, "replicasPerWorker": 2}])
+    assert resolved(using=alone).revision == resolved(using=pool(shapes=[LARGE])).revision
+    assert resolved(using=shared).revision != resolved(using=alone).revision

@@ -121,3 +121,10 @@ def test_a_worker_that_drains_before_it_ends_serves_while_it_leaves() -> None:
     assert not leaving(deleting=False, **up)
     assert not leaving(node_type="head", **up)
     assert not leaving(conditions=[SCHEDULED], phase="Running")
+
+
+def test_a_pod_that_waits_in_a_queue_is_told_from_one_that_waits_for_a_node() -> None:
+    gated = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "gated"}
+    found = pod(phase="Pending", conditions=[gated])
+    assert found is not None
+    assert (found.waiting, found.trouble) == (Reason.QUEUED, None)

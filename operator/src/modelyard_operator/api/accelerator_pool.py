@@ -1,5 +1,6 @@
 """AcceleratorPool: a pool of nodes that worker pods are placed on."""
 
+from decimal import Decimal
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, Strict, StringConstraints
@@ -7,7 +8,7 @@ from pydantic import Field, Strict, StringConstraints
 from modelyard_operator.api.base import DNS_LABEL, ApiModel, ObjectMeta, StatusModel, name_rule
 from modelyard_operator.api.conditions import Conditions
 from modelyard_operator.api.namespaces import AllowedNamespaces, LabelValue
-from modelyard_operator.api.quantity import Cpu, Memory
+from modelyard_operator.api.quantity import Cpu, Memory, parse_bytes, parse_quantity
 from modelyard_operator.api.rule import Rule, Unique, matching
 
 TaintKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$", max_length=317)]
@@ -64,6 +65,40 @@ class WorkerShape(ApiModel):
         le=16,
         strict=True,
         description="Accelerators of a worker, at least 1 with device cuda; none with device cpu.",
+    )
+    replicas_per_worker: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        strict=True,
+        description="Replicas, of any services, that share a worker: each may count on its part of cpu, memory and "
+        "accelerators, but one that takes more takes it from the others, and one that runs out of memory takes them "
+        "down with it. 1 where left out: nothing is shared.",
+    )
+
+    @property
+    def memory_bytes(self) -> int:
+        """What one replica may count on."""
+        return parse_bytes(self.memory) // self.replicas_per_worker
+
+    @property
+    def cpus(self) -> Decimal:
+        """What one replica may count on."""
+        return parse_quantity(self.cpu) / self.replicas_per_worker
+
+    RULES: ClassVar = (
+        Rule(
+            cel="!has(self.replicasPerWorker) || !has(self.accelerators) || self.accelerators == 0"
+            " || self.replicasPerWorker % self.accelerators == 0 || self.accelerators % self.replicasPerWorker == 0",
+            holds=lambda shape: (
+                shape.accelerators == 0
+                or shape.replicas_per_worker % shape.accelerators == 0
+                or shape.accelerators % shape.replicas_per_worker == 0
+            ),
+            field=".replicasPerWorker",
+            message="replicasPerWorker of a shape must be a multiple or a divisor of its accelerators, so that each "
+            "replica gets the same part of them: for example 2 or 4 with 2 accelerators",
+        ),
     )
 
 

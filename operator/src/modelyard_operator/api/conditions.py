@@ -50,6 +50,7 @@ class Reason(StrEnum):
     NO_HEADROOM = "NoHeadroom"
     WAITING_FOR_CLUSTER = "WaitingForCluster"
     WAITING_FOR_WORKER = "WaitingForWorker"
+    QUEUED = "Queued"
     PULLING_IMAGE = "PullingImage"
     LOADING_MODEL = "LoadingModel"
     PROVING = "Proving"

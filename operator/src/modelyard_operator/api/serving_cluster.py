@@ -138,6 +138,19 @@ class ServingClusterSpec(ApiModel):
 
     runtime: Runtime = Field(default=Runtime(), description="What the Ray pods run with.")
     head: Head = Field(default=Head(), description="The size of the Ray head.")
+    queue_name: Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)] | None = Field(
+        default=None,
+        description="LocalQueue of Kueue in the ServingCluster's namespace in which each worker pod waits for quota; "
+        "none where left out. A change makes another RayCluster, which services move to.",
+    )
+    token_generation: int = Field(
+        default=1,
+        ge=1,
+        le=1_000_000,
+        strict=True,
+        description="Raise it for a new token of Ray's dashboard: another RayCluster is made, with a token of its own, "
+        "services move to it, and the old one goes with its token.",
+    )
     allowed_namespaces: AllowedNamespaces | None = Field(
         default=None,
         description="Namespaces whose ModelServices may run here. Left out: only the ServingCluster's own, but all "

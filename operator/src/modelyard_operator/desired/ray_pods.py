@@ -26,7 +26,8 @@ SERVE_ENV = {
     # A reloaded HAProxy keeps its streams until the longest request is over.
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(LONGEST_REQUEST_S + 60),
     "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(LONGEST_REQUEST_S),
-    # Replicas get ports of their own pod, so a freed port cannot be taken by a neighbour's replica.
+    # Ray's own default outlasts the oldest HAProxy, a day here: one that is replaced sends what kept connections bring
+    # to ports that may be others' by then. Gateways keep no connection, and a prefix is no other revision's.
     "RAY_SERVE_PORT_QUARANTINE_S": "150",
     # How soon a request to a service at zero is noticed.
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 from modelyard_operator.api.accelerator_pool import AcceleratorPool, WorkerShape
 from modelyard_operator.api.conditions import Reason
@@ -50,6 +51,12 @@ class Resolved:
     cluster_name: str
     ray_cluster: str
     request_timeout_s: float
+    queue_name: str | None = None
+
+    @property
+    def accelerators_per_replica(self) -> float:
+        """As many as asked for, or a replica's part of a worker that has fewer for each."""
+        return min(self.accelerators, _accelerators_of(self.shape))
 
     @property
     def asked(self) -> str:
@@ -65,12 +72,18 @@ class Resolved:
                 "pool": self.pool.spec.model_dump(
                     mode="json", exclude={"shapes", "max_workers", "allowed_namespaces", "limits"}
                 ),
-                "shape": self.shape.model_dump(mode="json"),
+                "shape": _shape_fields(self.shape),
                 "runtime": self.runtime.model_dump(mode="json"),
                 "image": self.image,
                 "rayCluster": f"{self.cluster_namespace}/{self.ray_cluster}",
             }
         )
+
+
+def _shape_fields(shape: WorkerShape) -> dict[str, Any]:
+    """What a revision depends on; a field that came later counts only where it is used."""
+    unused = {"replicas_per_worker"} if shape.replicas_per_worker == 1 else set()
+    return shape.model_dump(mode="json", exclude=unused)
 
 
 def spec_hash(spec: ModelServiceSpec) -> str:
@@ -133,6 +146,7 @@ def resolve(
         cluster_name=cluster.metadata.name,
         ray_cluster=ray_cluster,
         request_timeout_s=parse_duration(spec.request_timeout),
+        queue_name=cluster.spec.queue_name,
     )
 
 
@@ -148,23 +162,29 @@ def _smallest_shape(spec: ModelServiceSpec, pool: AcceleratorPool, accelerators:
     fitting = [
         shape
         for shape in pool.spec.shapes
-        if parse_bytes(shape.memory) >= memory
-        and parse_quantity(shape.cpu) >= cpu
-        and shape.accelerators >= accelerators
+        if shape.memory_bytes >= memory and shape.cpus >= cpu and shape.accelerators >= accelerators
     ]
     if fitting:
-        return min(fitting, key=lambda s: (s.accelerators, parse_bytes(s.memory), parse_quantity(s.cpu), s.name))
+        return min(fitting, key=lambda s: (_accelerators_of(s), s.memory_bytes, s.cpus, s.name))
     asked = {
         "spec.resources.memory": format_bytes(memory) if memory else None,
         "spec.resources.cpu": spec.resources.cpu,
         "spec.accelerator.count": str(accelerators) if accelerators else None,
     }
     asks = ", ".join(f"{field} {value}" for field, value in asked.items() if value)
-    offers = "; ".join(
-        f"{s.name}: {s.memory} memory, {s.cpu} cpu, {s.accelerators} accelerators" for s in pool.spec.shapes
-    )
+    offers = "; ".join(map(_offer, pool.spec.shapes))
     return Rejection(
         Reason.NO_SHAPE_FITS,
         f"No worker shape of AcceleratorPool {pool.metadata.name} has {asks}. It offers {offers}. "
         "Ask for less, name another pool in spec.accelerator.pool, or have a larger shape added to the pool.",
     )
+
+
+def _accelerators_of(shape: WorkerShape) -> float:
+    """What one replica may count on."""
+    return shape.accelerators / shape.replicas_per_worker
+
+
+def _offer(shape: WorkerShape) -> str:
+    shared = f" for {shape.replicas_per_worker} replicas" if shape.replicas_per_worker > 1 else ""
+    return f"{shape.name}: {shape.memory} memory, {shape.cpu} cpu, {shape.accelerators} accelerators{shared}"

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from modelyard_operator.api.quantity import parse_bytes, parse_quantity
 from modelyard_operator.desired.names import (
     CLUSTER_LABEL,
     CLUSTER_NAMESPACE_LABEL,
@@ -215,13 +214,13 @@ def _application(resolved: Resolved, group_name: str) -> dict[str, Any]:
             uri=resolved.uri, path=resolved.model_path, task=Task(resolved.task) if resolved.task else None
         ),
         device=resolved.pool.spec.device,
-        threads=max(1, math.ceil(parse_quantity(resolved.shape.cpu))),
-        memory_bytes=parse_bytes(resolved.shape.memory),
+        threads=max(1, math.ceil(resolved.shape.cpus)),
+        memory_bytes=resolved.shape.memory_bytes,
         request_timeout_s=resolved.request_timeout_s,
     )
     actor: dict[str, Any] = {"num_cpus": 0, "resources": {group_resource(group_name): 1}}
     if resolved.accelerators:
-        actor["num_gpus"] = resolved.accelerators
+        actor["num_gpus"] = resolved.accelerators_per_replica
     return {
         "name": application_name(resolved.namespace, resolved.name, resolved.revision),
         "route_prefix": route_prefix(resolved.namespace, resolved.name, resolved.revision),

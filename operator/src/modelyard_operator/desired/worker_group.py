@@ -1,4 +1,4 @@
-"""A worker group of a RayCluster: pods of one pool, shape and image, with one replica each."""
+"""A worker group of a RayCluster: pods of one pool, shape and image, with one replica each unless the shape shares."""
 
 import json
 from typing import Any
@@ -18,19 +18,24 @@ _OBJECT_STORE_BYTES = 128 * 1024**2
 """Ray's object store carries no tensors here: requests go over HTTP, weights come from files."""
 
 
+_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+"""On pods, not on the RayCluster, which Kueue would suspend as a whole when a group is added (design/kueue.md)."""
+
+
 def worker_group(resolved: Resolved) -> dict[str, Any]:
     """The group that runs `resolved`, without its limits of size.
 
     Its name carries a hash of all the rest, so that whatever differs is another group: a group in use never changes.
     """
-    group = _group(resolved)
-    name = f"{resolved.pool.metadata.name[:20]}-{resolved.shape.name[:12]}-{digest(group, 6)}"
-    group["rayStartParams"]["resources"] = json.dumps(json.dumps({group_resource(name): 1}))
+    group, replicas = _group(resolved), resolved.shape.replicas_per_worker
+    hashed = group if replicas == 1 else {**group, "replicasPerWorker": replicas}
+    name = f"{resolved.pool.metadata.name[:20]}-{resolved.shape.name[:12]}-{digest(hashed, 6)}"
+    group["rayStartParams"]["resources"] = json.dumps(json.dumps({group_resource(name): replicas}))
     return {"groupName": name, **group}
 
 
 def group_resource(group_name: str) -> str:
-    """The Ray resource that places replicas in a group, one for each worker."""
+    """The Ray resource that places replicas in a group: a worker has one for each replica that it takes."""
     return f"group-{group_name}"
 
 
@@ -66,6 +71,8 @@ def _group(resolved: Resolved) -> dict[str, Any]:
         CLUSTER_LABEL: resolved.cluster_name,
         CLUSTER_NAMESPACE_LABEL: resolved.cluster_namespace,
     }
+    if resolved.queue_name is not None:
+        labels[_QUEUE_LABEL] = resolved.queue_name
     ray_start: dict[str, str] = {
         "num-cpus": str(max(1, int(parse_quantity(shape.cpu)))),
         "object-store-memory": str(_OBJECT_STORE_BYTES),

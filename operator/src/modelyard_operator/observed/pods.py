@@ -118,6 +118,8 @@ def _out_of_memory(name: str) -> Failure:
 
 
 def _waiting(scheduled: Mapping[str, Any], started: datetime | None) -> Reason | None:
+    if scheduled.get("reason") == "SchedulingGated":
+        return Reason.QUEUED
     if scheduled.get("status") != "True":
         return Reason.WAITING_FOR_WORKER
     return None if started else Reason.PULLING_IMAGE
