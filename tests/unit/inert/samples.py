@@ -51,7 +51,7 @@ POOLS = (
         limits={"maxWorkers": 4, "maxWorkersPerNamespace": 4, "namespaces": [{"name": "team-b", "maxWorkers": 4}]},
         shapes=[
             {"name": "1xl4", "cpu": "4", "memory": "16Gi", "accelerators": 1},
-            {"name": "2xl4", "cpu": "8", "memory": "32Gi", "accelerators": 2},
+            {"name": "2xl4", "cpu": "8", "memory": "32Gi", "accelerators": 2, "replicasPerWorker": 4},
         ],
     ),
 )
@@ -63,6 +63,8 @@ CLUSTERS = (
         "own",
         "team-b",
         head={"cpu": "1", "memory": "8Gi"},
+        queueName="team-b",
+        tokenGeneration=2,
         allowedNamespaces=_LABELLED,
         runtime={
             "image": "registry.example.com/serving:7",

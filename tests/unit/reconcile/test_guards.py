@@ -66,6 +66,8 @@ async def test_a_worker_that_leaves_is_counted_on_top_of_the_limit(world: World)
     world.kube.put({**worker, "metadata": leaving, "spec": {"containers": [{"lifecycle": {"preStop": {"exec": {}}}}]}})
     await world.reconcile(SERVING_CLUSTER, CLUSTER, world.cluster_loop.reconcile)
     assert world.kube.all(RAY_CLUSTER)[0]["spec"]["workerGroupSpecs"][0]["maxReplicas"] == limit + 1
+    # While it leaves its replicas move, so the loop looks often.
+    assert (await world.reconcile(SERVING_CLUSTER, CLUSTER, world.cluster_loop.reconcile)).requeue_after_s == 1
     await world.settle()
     assert world.kube.all(RAY_CLUSTER)[0]["spec"]["workerGroupSpecs"][0]["maxReplicas"] == limit
 
