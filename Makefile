@@ -65,6 +65,10 @@ generate: setup  ## Write crds/ and docs/reference.md from the models
 drift: setup  ## Fail where crds/ or docs/reference.md are not what the models say
 	$(PYTHON) -m modelyard_operator.api.generate --check
 
+.PHONY: corpus
+corpus: setup  ## Keep what this release leaves in a cluster, for the tests of upgrades to the next ones
+	PYTHONPATH=.:hack $(PYTHON) -m tests.unit.inert
+
 .PHONY: tools
 tools:  ## Build the pinned Kubernetes, etcd, KubeRay, CoreDNS and Helm, once per version
 	hack/cluster tools
@@ -91,6 +95,11 @@ e2e: setup models  ## The whole system on the one-node cluster (E2E="-k name" se
 	hack/cluster images
 	MODELYARD_E2E_MODELS=$${XDG_CACHE_HOME:-$$HOME/.cache}/modelyard/models \
 	  hack/cluster exec -- $(BIN)/pytest e2e --timeout 600 --durations 30 --durations-min 3 $(E2E)
+
+.PHONY: bench-operator
+bench-operator: setup  ## How the operator grows: SIZES="10 100 1000" services, REST=30 seconds at rest
+	hack/cluster tools etcd kube-apiserver kubectl helm kuberay-operator >/dev/null
+	PYTHONPATH=.:hack $(PYTHON) -m bench.operator --sizes $(or $(SIZES),10 100 1000) --rest $(or $(REST),30)
 
 .PHONY: demo
 demo: models  ## Serve SmolLM2 on this machine and ask it a question; KEEP=1 leaves it up, PORT=8000
