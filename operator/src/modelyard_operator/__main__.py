@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -18,6 +18,7 @@ from modelyard_operator import handlers, logs
 from modelyard_operator.gateway.http_client import HttpGatewayClient
 from modelyard_operator.kube.aio_client import connect
 from modelyard_operator.kube.client import ACCELERATOR_POOL, MODEL_SERVICE, SERVING_CLUSTER, KubeClient
+from modelyard_operator.kube.stored import Completion
 from modelyard_operator.ray.http_client import HttpProber, HttpServeClients
 from modelyard_operator.reconcile.accelerator_pool import AcceleratorPoolLoop
 from modelyard_operator.reconcile.app import App
@@ -33,6 +34,8 @@ from modelyard_operator.reconcile.serving_cluster import ServingClusterLoop
 from modelyard_operator.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+_FIRST_LISTS_S = 30.0
 
 
 @asynccontextmanager
@@ -71,18 +74,34 @@ async def assembled(settings: Settings, metrics: Metrics) -> AsyncIterator[handl
             resync_s=settings.resync_s,
             permitted=lease.wait,
         )
+        completion = Completion(app.kube, app.store, every_s=settings.resync_s)
+        lists = asyncio.create_task(completion.run(), name="complete lists")
         writer = asyncio.create_task(recorder.write_forever(), name="event writer")
         stop = asyncio.Event()
         holding = asyncio.create_task(lease.hold(), name="lease")
         holding.add_done_callback(lambda _: stop.set())
-        loops.seen(*ROUTES)
         try:
-            yield handlers.Memo(api, loops, app.wakeups, heartbeat, metrics, app.deaths, app.default_cluster, stop)
+            # Loops that begin before the store is whole ask the API server, each for everything.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(completion.started.wait(), _FIRST_LISTS_S)
+            loops.seen(*ROUTES)
+            yield handlers.Memo(
+                kube=api,
+                loops=loops,
+                wakeups=app.wakeups,
+                heartbeat=heartbeat,
+                metrics=metrics,
+                deaths=app.deaths,
+                store=app.store,
+                completion=completion,
+                default_cluster=app.default_cluster,
+                stop=stop,
+            )
         finally:
             await loops.stop()
-            holding.cancel()
-            writer.cancel()
-            await asyncio.gather(holding, writer, return_exceptions=True)
+            for task in (holding, lists, writer):
+                task.cancel()
+            await asyncio.gather(holding, lists, writer, return_exceptions=True)
             await lease.release()
 
 

@@ -6,7 +6,7 @@ change handler, see docs/design/loops.md) and its finalizer is unused.
 
 import asyncio
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,10 +16,9 @@ import kopf
 from modelyard_operator.desired.names import (
     CLUSTER_LABEL,
     CLUSTER_NAMESPACE_LABEL,
-    MANAGED_LABEL,
     SERVICE_LABEL,
 )
-from modelyard_operator.kube.aio_client import AioKubeClient
+from modelyard_operator.kube.aio_client import AioKubeClient, cleaned
 from modelyard_operator.kube.client import (
     ACCELERATOR_POOL,
     CONTROLLER_REVISION,
@@ -30,6 +29,8 @@ from modelyard_operator.kube.client import (
     SERVING_CLUSTER,
     Kind,
 )
+from modelyard_operator.kube.store import Store
+from modelyard_operator.kube.stored import Completion
 from modelyard_operator.reconcile.deaths import PodDeaths
 from modelyard_operator.reconcile.heartbeat import Heartbeat
 from modelyard_operator.reconcile.loop import Loops
@@ -37,9 +38,9 @@ from modelyard_operator.reconcile.metrics import Metrics
 from modelyard_operator.reconcile.result import Key
 from modelyard_operator.reconcile.routes import ROUTES
 from modelyard_operator.reconcile.wakeups import Wakeups
+from modelyard_operator.reconcile.watched import CHILDREN, MANAGED, cluster_of
 
-CHILDREN = (CONTROLLER_REVISION, RAY_CLUSTER, POD)
-"""Watched where they carry MANAGED_LABEL; the API server leaves out the others."""
+Handler = Callable[..., Awaitable[None]]
 
 
 @dataclass
@@ -52,10 +53,25 @@ class Memo:
     heartbeat: Heartbeat
     metrics: Metrics
     deaths: PodDeaths
+    store: Store
+    completion: Completion
     default_cluster: tuple[str, str] | None
     stop: asyncio.Event
     """Raised where the operator is to end, for example because another one has taken the Lease."""
     generation: int | None = None
+    listed: bool = False
+    """Whether the object was in a LIST of kopf's before."""
+
+    def note(self, kind: Kind, event: Mapping[str, Any]) -> None:
+        """Keep what an event tells, and what it does not: after a second LIST of kopf's, deletions may be missing."""
+        if event["type"] == "DELETED":
+            self.store.note_deleted(kind, event["object"])
+            return
+        self.store.note(kind, cleaned(event["object"], kind))
+        if event["type"] is None:
+            if self.listed:
+                self.completion.ask(kind)
+            self.listed = True
 
     def seen(self, kind: Kind, key: Key, event: Mapping[str, Any]) -> bool:
         """Start or wake the loop of one of our objects; whether its spec is new to us, or it is gone."""
@@ -82,7 +98,17 @@ def register(registry: kopf.OperatorRegistry) -> None:
         NAMESPACE: namespace_seen,
     }
     for kind, seen in watched.items():
-        kopf.on.event(kind.api_version, kind.plural, registry=registry)(seen)
+        kopf.on.event(kind.api_version, kind.plural, registry=registry)(noted(kind, seen))
+
+
+def noted(kind: Kind, seen: Handler) -> Handler:
+    """A handler that finds in the store what its event tells."""
+
+    async def handle(memo: Memo, event: kopf.RawEvent, **_: Any) -> None:
+        memo.note(kind, event)
+        await seen(memo=memo, event=event)
+
+    return handle
 
 
 async def model_service_seen(memo: Memo, event: kopf.RawEvent, **_: Any) -> None:
@@ -174,14 +200,6 @@ def ready_reason(body: Mapping[str, Any]) -> str:
     return next((str(each["reason"]) for each in conditions if each.get("type") == "Ready"), "Unknown")
 
 
-def cluster_of(body: Mapping[str, Any], default: tuple[str, str] | None) -> Key | None:
-    """The ServingCluster that a ModelService names, or else the platform's default."""
-    named = (body.get("spec") or {}).get("servingCluster")
-    if named:
-        return Key(named.get("namespace") or body["metadata"]["namespace"], named["name"])
-    return Key(*default) if default else None
-
-
 def watch_settings(settings: kopf.OperatorSettings) -> None:
     """How kopf watches: only our children, in pages, never silent for long, never giving up."""
     # kopf takes a finalizer of this name off every object for which it runs no daemon: it must not be our own.
@@ -198,7 +216,7 @@ def watch_settings(settings: kopf.OperatorSettings) -> None:
     settings.networking.request_timeout = 30
     settings.networking.error_backoffs = Backoffs()
     for kind in CHILDREN:
-        settings.watching.label_selectors[kind.api_version, kind.plural] = f"{MANAGED_LABEL}=true"
+        settings.watching.label_selectors[kind.api_version, kind.plural] = MANAGED
 
 
 class Backoffs:

@@ -14,7 +14,7 @@ import builtins
 import copy
 import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -59,6 +59,8 @@ class FakeKube:
         self._entries: dict[_Id, _Entry] = {}
         self._failures: dict[tuple[str, Kind], list[KubeError]] = defaultdict(list)
         self._counter = itertools.count(1)
+        self.watch: Callable[[str, Manifest], object] = lambda event, manifest: None
+        """Told of each change, as a watch of everything."""
 
     # What tests do behind the operator's back.
 
@@ -94,7 +96,12 @@ class FakeKube:
 
     def remove(self, kind: Kind, name: str, *, namespace: str = "") -> None:
         """Take the object away, whatever its finalizers say."""
-        del self._entries[_Id(kind, namespace, name)]
+        self._remove(_Id(kind, namespace, name))
+
+    def _remove(self, identity: _Id) -> None:
+        manifest = self._entries.pop(identity).manifest
+        metadata = {**manifest["metadata"], "resourceVersion": str(next(self._counter))}
+        self.watch("DELETED", {**copy.deepcopy(manifest), "metadata": metadata})
 
     def collect_garbage(self) -> None:
         """Take away objects whose owner is gone, as often as that leaves others without one."""
@@ -108,7 +115,7 @@ class FakeKube:
             if not orphans:
                 return
             for orphan in orphans:
-                del self._entries[orphan]
+                self._remove(orphan)
 
     def dump(self) -> builtins.list[Manifest]:
         """All that is kept, as plain data, with what the operator owns of it."""
@@ -171,7 +178,7 @@ class FakeKube:
         changed["metadata"]["finalizers"] = [*finalizers]
         self._write("set_finalizers", identity, changed, entry)
         if "deletionTimestamp" in changed["metadata"] and not finalizers:
-            del self._entries[identity]
+            self._remove(identity)
 
     async def delete(self, kind: Kind, name: str, *, namespace: str | None = None, uid: str | None = None) -> bool:
         identity = self._request("delete", kind, namespace, name)
@@ -184,7 +191,7 @@ class FakeKube:
             self._write("delete", identity, changed, entry)
         else:
             self.writes.append(Write("delete", kind.kind, identity.namespace, name))
-            del self._entries[identity]
+            self._remove(identity)
         return True
 
     async def create(self, manifest: Manifest) -> Manifest:
@@ -228,6 +235,8 @@ class FakeKube:
             changed = not before or _intent(before) != _intent(manifest)
             metadata["generation"] = metadata.get("generation", 0) + int(changed)
             entry.manifest = {**manifest, "metadata": metadata}
+            self._entries[identity] = entry
+            self.watch("MODIFIED" if before else "ADDED", copy.deepcopy(entry.manifest))
         self._entries[identity] = entry
         return copy.deepcopy(entry.manifest)
 

@@ -7,11 +7,13 @@ from typing import Any, cast
 
 import kopf
 import pytest
+from tests.unit.fakes.kube import FakeKube
 
 from modelyard_operator import handlers
 from modelyard_operator.handlers import Memo
 from modelyard_operator.kube.aio_client import AioKubeClient
 from modelyard_operator.kube.client import ACCELERATOR_POOL, MODEL_SERVICE, SERVING_CLUSTER, Kind
+from modelyard_operator.kube.stored import Completion
 from modelyard_operator.reconcile.deaths import PodDeaths
 from modelyard_operator.reconcile.finalizer import FINALIZER
 from modelyard_operator.reconcile.heartbeat import Heartbeat
@@ -20,6 +22,7 @@ from modelyard_operator.reconcile.metrics import Metrics
 from modelyard_operator.reconcile.result import Key
 from modelyard_operator.reconcile.routes import ROUTES
 from modelyard_operator.reconcile.wakeups import Wakeups
+from modelyard_operator.reconcile.watched import new_store
 
 OTHER_SERVICE, DEFAULT, OWN = Key("other", "y"), Key("platform", "shared"), Key("team", "own")
 CLUSTER_LABELS = {"modelyard.dev/serving-cluster": "own", "modelyard.dev/serving-cluster-namespace": "team"}
@@ -51,6 +54,8 @@ class Watched:
             heartbeat=self.heartbeat,
             metrics=self.metrics,
             deaths=PodDeaths(),
+            store=(store := new_store(DEFAULT)),
+            completion=Completion(FakeKube(), store, every_s=300),
             default_cluster=DEFAULT,
             stop=asyncio.Event(),
         )

@@ -379,11 +379,12 @@ async def test_a_write_never_undoes_what_ray_scaled_in_between(world: World) -> 
     await world.reconcile(MODEL_SERVICE, SERVICE, world.service_loop.reconcile)
     (ray,) = world.kube.all(RAY_CLUSTER)
     ray["spec"]["workerGroupSpecs"][0]["replicas"] = 5
-    world.kube.after_list = lambda kind: world.kube.put(ray) if kind == RAY_CLUSTER else None
+    world.kube.watch = lambda event, manifest: None  # No event of it came yet.
+    world.kube.put(ray)
     with pytest.raises(Conflict):
         await world.reconcile(SERVING_CLUSTER, CLUSTER, world.cluster_loop.reconcile)
     assert _groups(world)[0]["replicas"] == 5
-    world.kube.after_list = lambda kind: None
+    world.kube.watch = world.watched
     await world.settle()
     assert world.conditions()["Ready"] == ("True", "Serving")
 

@@ -5,7 +5,7 @@ Nothing moves by itself: `turn` lets every loop look once and then the world mak
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -87,13 +87,6 @@ class DyingKube(FakeKube):
     def __init__(self) -> None:
         super().__init__()
         self.dies_after: int | None = None
-        self.after_list: Callable[[Kind], object] = lambda kind: None
-        """What somebody does right after the operator has listed objects of a kind."""
-
-    async def list(self, kind: Kind, *, namespace: str | None = None, labels: str | None = None) -> Sequence[Manifest]:
-        found = await super().list(kind, namespace=namespace, labels=labels)
-        self.after_list(kind)
-        return found
 
     async def apply(self, manifest: Manifest) -> Manifest:
         before = len(self.writes)
@@ -254,10 +247,25 @@ class World:
             lease=self.permit,
             clock=lambda: self.now,
         )
+        self.kube.watch = self.watched
         self.service_loop = ModelServiceLoop(self.app)
         self.cluster_loop = ServingClusterLoop(self.app)
         self.routes = RoutePublisher(self.app)
         self.pool_loop = AcceleratorPoolLoop(self.app)
+
+    def watched(self, event: str, manifest: Manifest) -> None:
+        """What `handlers` does with an event."""
+        kind = kind_of(manifest)
+        if event == "DELETED":
+            self.app.store.note_deleted(kind, manifest)
+        else:
+            self.app.store.note(kind, manifest)
+
+    async def complete(self) -> None:
+        """The complete LISTs with which an operator starts."""
+        for kind in self.app.store.kinds:
+            if not self.app.store.is_complete(kind):
+                await self.app.store.complete(kind, self.kube)
 
     # The ways out: ServeClients, Prober, GatewayClient, Recorder.
 
@@ -316,6 +324,7 @@ class World:
 
     async def turn(self) -> None:
         """Every loop looks once; then the world moves on by a second."""
+        await self.complete()
         for manifest in self.kube.all(ACCELERATOR_POOL):
             with suppress(InvalidSpec):
                 await self.look_at_pool(manifest["metadata"]["name"])

@@ -134,7 +134,7 @@ class AioKubeClient:
         answer = await self._send(_Request("get", "GET", object_path(kind, name, namespace)))
         if answer.code == 404 and answer.names_an_object:
             return None
-        return _cleaned(_checked(answer, f"get {kind.kind} {name}"), kind)
+        return cleaned(_checked(answer, f"get {kind.kind} {name}"), kind)
 
     async def list(self, kind: Kind, *, namespace: str | None = None, labels: str | None = None) -> Sequence[Manifest]:
         for _ in range(LIST_ATTEMPTS):
@@ -154,7 +154,7 @@ class AioKubeClient:
             if answer.code == 410 and "continue" in query:
                 return None
             page = _checked(answer, f"list {kind.kind}")
-            items += [_cleaned(item, kind) for item in page.get("items") or []]
+            items += [cleaned(item, kind) for item in page.get("items") or []]
             token = (page.get("metadata") or {}).get("continue")
             if not token:
                 return items
@@ -173,7 +173,7 @@ class AioKubeClient:
         query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
         request = _Request("apply", "PATCH", path, query, manifest, "application/apply-patch+yaml")
         answer = await self._send(request)
-        return _cleaned(_checked(answer, f"apply {kind.kind}{subresource} {name}"), kind)
+        return cleaned(_checked(answer, f"apply {kind.kind}{subresource} {name}"), kind)
 
     async def set_finalizers(self, manifest: Manifest, finalizers: Sequence[str]) -> None:
         kind = kind_of(manifest)
@@ -204,7 +204,7 @@ class AioKubeClient:
         name, namespace = _names(manifest)
         query = {"fieldManager": FIELD_MANAGER}
         answer = await self._send(_Request("create", "POST", collection_path(kind, namespace), query, manifest))
-        return _cleaned(_checked(answer, f"create {kind.kind} {name}"), kind)
+        return cleaned(_checked(answer, f"create {kind.kind} {name}"), kind)
 
     async def _send(self, request: _Request) -> _Answer:
         """One request and its answer, whatever it says; Unavailable where none comes."""
@@ -268,7 +268,7 @@ def _answer(code: int, raw: bytes) -> _Answer:
     return _Answer(code, {}, raw[:500].decode(errors="replace").strip())
 
 
-def _cleaned(item: Mapping[str, Any], kind: Kind) -> Manifest:
+def cleaned(item: Mapping[str, Any], kind: Kind) -> Manifest:
     """The object with its kind, which LISTs leave out, and without its field managers, which nobody reads."""
     metadata = {key: value for key, value in item["metadata"].items() if key != "managedFields"}
     return {**item, "apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}

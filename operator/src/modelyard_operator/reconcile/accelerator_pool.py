@@ -20,11 +20,11 @@ class AcceleratorPoolLoop:
 
     async def reconcile(self, key: Key) -> Result:
         """Count the pool's nodes and services. A pool may go at any time: revisions carry what they took from it."""
-        manifest = await self._app.kube.get(ACCELERATOR_POOL, key.name)
+        manifest = await self._app.seen.get(ACCELERATOR_POOL, key.name)
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             return Result(done=True)
         pool = parse(AcceleratorPool, manifest)
-        services = await services_of(self._app.kube)
+        services = await services_of(self._app.seen)
         users = sum(service.spec.accelerator.pool == key.name for service in services)
         nodes, now = await self._app.kube.list(NODE), self._app.clock()
         await self._expect(key.name, now)

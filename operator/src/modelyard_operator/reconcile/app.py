@@ -9,6 +9,8 @@ from modelyard_operator.desired.network_policies import Peers
 from modelyard_operator.desired.resolution import Platform
 from modelyard_operator.gateway.client import GatewayClient
 from modelyard_operator.kube.client import KubeClient, Manifest
+from modelyard_operator.kube.store import Reader, Store
+from modelyard_operator.kube.stored import Seen, StoredKube
 from modelyard_operator.observed.view import ClusterView
 from modelyard_operator.ray.client import Prober, ServeClients
 from modelyard_operator.reconcile.deaths import PodDeaths
@@ -17,6 +19,7 @@ from modelyard_operator.reconcile.pool_ledger import PoolLedger
 from modelyard_operator.reconcile.result import Key
 from modelyard_operator.reconcile.upkeep import Recorder, Upkeep
 from modelyard_operator.reconcile.wakeups import Wakeups
+from modelyard_operator.reconcile.watched import new_store
 from modelyard_operator.settings import Settings
 from modelyard_operator.status.conditions import is_warning, transitions
 
@@ -48,6 +51,7 @@ class App:
     """The operator's shared state. What is remembered here may be lost at any moment: it is only seen anew."""
 
     kube: KubeClient
+    """Asks the API server."""
     serve_clients: ServeClients
     prober: Prober
     gateways: GatewayClient
@@ -58,6 +62,10 @@ class App:
     wakeups: Wakeups = field(default_factory=Wakeups)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
+    store: Store = field(init=False)
+    """What is known of all that is watched."""
+    seen: Reader = field(init=False)
+    """Reads what is known; whoever takes something away asks `kube` first. See docs/design/store.md."""
     upkeep: Upkeep = field(init=False)
     """Writes children of which somebody else's changes are told."""
     views: dict[Key, ClusterView] = field(default_factory=dict)
@@ -72,6 +80,9 @@ class App:
     """Where every gateway leads a service's requests; absent while they change."""
 
     def __post_init__(self) -> None:
+        self.store = new_store(self.default_cluster)
+        self.seen = Seen(self.kube, self.store)
+        self.kube = StoredKube(self.kube, self.store)
         self.upkeep = Upkeep(self.kube, self.events)
 
     def leads_to(self, service: Key) -> str | None:

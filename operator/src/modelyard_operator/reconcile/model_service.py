@@ -28,12 +28,13 @@ from modelyard_operator.kube.client import (
     SERVING_CLUSTER,
     Manifest,
 )
+from modelyard_operator.kube.store import Reader
 from modelyard_operator.observed.view import ClusterView
 from modelyard_operator.ray.client import Proof
 from modelyard_operator.reconcile.app import App, Claim
 from modelyard_operator.reconcile.headroom import Headroom, Outlook
 from modelyard_operator.reconcile.pool_ledger import pool_share
-from modelyard_operator.reconcile.reading import InvalidSpec, parse, revisions_of
+from modelyard_operator.reconcile.reading import InvalidSpec, Unconfirmed, parse, revisions_of
 from modelyard_operator.reconcile.result import Key, Result
 from modelyard_operator.reconcile.routes import ROUTES
 from modelyard_operator.status.cold_start import Proven, cold_start
@@ -75,6 +76,8 @@ class _Look:
     revisions: tuple[Revision, ...]
     view: ClusterView | None
     outlook: Outlook
+    confirmed: bool
+    """Whether this is what the API server said just now."""
 
 
 class ModelServiceLoop:
@@ -87,7 +90,13 @@ class ModelServiceLoop:
 
     async def reconcile(self, key: Key) -> Result:
         """One look at the service `key` and one step."""
-        manifest = await self._app.kube.get(MODEL_SERVICE, key.name, namespace=key.namespace)
+        try:
+            return await self._attempt(key, self._app.seen)
+        except Unconfirmed:
+            return await self._attempt(key, self._app.kube)
+
+    async def _attempt(self, key: Key, reader: Reader) -> Result:
+        manifest = await reader.get(MODEL_SERVICE, key.name, namespace=key.namespace)
         if manifest is None:
             self._forget(key)
             return Result(done=True)
@@ -98,13 +107,13 @@ class ModelServiceLoop:
             return Result(done="deletionTimestamp" in manifest["metadata"])
         if service.metadata.deletion_timestamp is not None:
             return self._let_go(key, service)
-        return await self._advance(key, await self._look(key, service, manifest))
+        return await self._advance(key, await self._look(key, service, manifest, reader))
 
-    async def _look(self, key: Key, service: ModelService, manifest: Manifest) -> _Look:
-        found = await revisions_of(self._app.kube, namespace=key.namespace, service=key.name)
+    async def _look(self, key: Key, service: ModelService, manifest: Manifest, reader: Reader) -> _Look:
+        found = await revisions_of(reader, namespace=key.namespace, service=key.name)
         revisions = found.of(manifest)
         bound = cluster_key(service, self._app.default_cluster)
-        resolution = await self._resolve(service, bound)
+        resolution = await self._resolve(service, bound, reader)
         # The look at room comes last: until its claim is put down nothing may be awaited.
         outlook = await self._headroom.outlook(service, resolution, revisions, self._view(bound, revisions))
         return _Look(
@@ -114,6 +123,7 @@ class ModelServiceLoop:
             revisions=revisions,
             view=self._view(bound, revisions),
             outlook=outlook,
+            confirmed=reader is self._app.kube,
         )
 
     def _view(self, bound: tuple[str, str] | None, revisions: Iterable[Revision]) -> ClusterView | None:
@@ -125,14 +135,16 @@ class ModelServiceLoop:
             return view
         return replace(view, ray_clusters={n: v for each in [*left, view.ray_clusters] for n, v in each.items()})
 
-    async def _resolve(self, service: ModelService, bound: tuple[str, str] | None) -> Resolved | Rejection:
+    async def _resolve(
+        self, service: ModelService, bound: tuple[str, str] | None, reader: Reader
+    ) -> Resolved | Rejection:
         if bound is None:
             return Rejection(
                 Reason.SERVING_CLUSTER_NOT_FOUND,
                 "The platform has no default ServingCluster. Name one in spec.servingCluster.name.",
             )
         namespace, name = bound
-        found = await self._app.kube.get(SERVING_CLUSTER, name, namespace=namespace)
+        found = await reader.get(SERVING_CLUSTER, name, namespace=namespace)
         if found is None:
             return Rejection(
                 Reason.SERVING_CLUSTER_NOT_FOUND,
@@ -140,7 +152,7 @@ class ModelServiceLoop:
                 "spec.servingCluster.",
             )
         pool_name = service.spec.accelerator.pool
-        pool = await self._app.kube.get(ACCELERATOR_POOL, pool_name)
+        pool = await reader.get(ACCELERATOR_POOL, pool_name)
         if pool is None:
             return Rejection(
                 Reason.POOL_NOT_FOUND,
@@ -182,6 +194,8 @@ class ModelServiceLoop:
                 overdue=_is_overdue(memory, look, now),
             )
         )
+        if (steps.changes or steps.forget) and not look.confirmed:
+            raise Unconfirmed
         self._claim(key, look, steps)
         await self._take(key, look, steps, memory)
         revisions = tuple(r for r in steps.revisions if r not in steps.forget)

@@ -13,6 +13,7 @@ from modelyard_operator.desired.ray_cluster import ray_cluster, with_groups, wit
 from modelyard_operator.desired.revision import Phase, Revision
 from modelyard_operator.desired.worker_group import sized
 from modelyard_operator.kube.client import ACCELERATOR_POOL, POD, RAY_CLUSTER, SERVING_CLUSTER, Manifest
+from modelyard_operator.kube.store import Reader
 from modelyard_operator.observed.kuberay import parse_ray_cluster
 from modelyard_operator.observed.pods import PodFacts, parse_leaving, parse_pods
 from modelyard_operator.reconcile.app import App
@@ -20,6 +21,7 @@ from modelyard_operator.reconcile.reading import InvalidSpec, parse
 from modelyard_operator.reconcile.result import Key
 from modelyard_operator.reconcile.tenants import Tenants
 from modelyard_operator.reconcile.upkeep import reference
+from modelyard_operator.reconcile.watched import MANAGED
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +55,13 @@ class RayClusters:
     def __init__(self, app: App) -> None:
         self._app = app
 
-    async def standing(self, key: Key, needed: Collection[str]) -> Standing:
-        """What stands of the ServingCluster `key` now; those `needed` are found whatever their labels."""
-        kube = self._app.kube
-        labels = f"{CLUSTER_LABEL}={key.name},{CLUSTER_NAMESPACE_LABEL}={key.namespace}"
+    async def standing(self, key: Key, needed: Collection[str], *, confirmed: bool) -> Standing:
+        """What stands of the ServingCluster `key`; those `needed` are found whatever their labels.
+
+        As seen last, or `confirmed` by complete LISTs.
+        """
+        kube = self._app.kube if confirmed else self._app.seen
+        labels = f"{MANAGED},{CLUSTER_LABEL}={key.name},{CLUSTER_NAMESPACE_LABEL}={key.namespace}"
         listed = await kube.list(RAY_CLUSTER, namespace=key.namespace, labels=labels)
         manifests = {manifest["metadata"]["name"]: manifest for manifest in listed}
         for name in set(needed) - manifests.keys():
@@ -68,7 +73,7 @@ class RayClusters:
             manifests=manifests,
             pods={name: parse_pods(members) for name, members in pods.items()},
             leaving={name: parse_leaving(members) for name, members in pods.items()},
-            pools=await self._pools(),
+            pools=await self._pools(kube),
         )
 
     def is_unused(self, key: Key, name: str, tenants: Tenants) -> bool:
@@ -93,6 +98,7 @@ class RayClusters:
         if live is not None:
             kept = (live["metadata"].get("annotations") or {}).get(RENDERED_ANNOTATION, rendered)
             if kept != rendered and not parse_ray_cluster(live).was_ready:
+                tenants.confirm()
                 await self._app.upkeep.put_away(live)
                 log.info("RayCluster %s was never ready and would be made otherwise today: made anew", name)
                 return live
@@ -114,6 +120,8 @@ class RayClusters:
         wanted = with_groups(base, live, groups.values(), left)
         steady = without_sizes(wanted)
         if live is not None:
+            if _takes_away(live, wanted):
+                tenants.confirm()
             # Ray's autoscaler writes the groups' sizes: what it wrote since we read must not be undone.
             wanted["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
         metadata = cluster.metadata
@@ -131,9 +139,9 @@ class RayClusters:
         size = self._app.pools.group_size(pool, Group(revision.cluster_key[0], revision.ray_cluster, group))
         return size if size is not None else _standing_size(standing.manifests.get(revision.ray_cluster), group)
 
-    async def _pools(self) -> dict[str, AcceleratorPoolSpec]:
+    async def _pools(self, kube: Reader) -> dict[str, AcceleratorPoolSpec]:
         pools = {}
-        for manifest in await self._app.kube.list(ACCELERATOR_POOL):
+        for manifest in await kube.list(ACCELERATOR_POOL):
             try:
                 pool = parse(AcceleratorPool, manifest)
             except InvalidSpec as error:
@@ -158,6 +166,15 @@ def _roomy(group: Manifest, pods: Iterable[PodFacts], leaving: Iterable[PodFacts
     going = sum(pod.group == name for pod in leaving)
     there = going + sum(pod.group == name and pod.started is not None for pod in pods)
     return {**group, "maxReplicas": max(group["maxReplicas"] + going, there)}
+
+
+def _takes_away(live: Manifest, wanted: Manifest) -> bool:
+    """Whether a group would go, or pods of one be put down for deletion."""
+    left = {group["groupName"]: group.get("scaleStrategy") for group in wanted["spec"]["workerGroupSpecs"]}
+    standing = live["spec"].get("workerGroupSpecs") or []
+    return any(
+        group["groupName"] not in left or left[group["groupName"]] != group.get("scaleStrategy") for group in standing
+    )
 
 
 def _by_ray_cluster(pods: Iterable[Manifest]) -> dict[str, list[Manifest]]:

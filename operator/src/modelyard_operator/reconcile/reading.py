@@ -1,9 +1,10 @@
 """Read the API group's objects as models, and the children that belong to them."""
 
 import logging
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -11,12 +12,21 @@ from modelyard_operator.api.base import StatusModel, explain
 from modelyard_operator.api.model_service import ModelService
 from modelyard_operator.desired.names import CLUSTER_LABEL, CLUSTER_NAMESPACE_LABEL, MANAGED_LABEL, SERVICE_LABEL
 from modelyard_operator.desired.revision import Revision, from_manifest
-from modelyard_operator.kube.client import CONTROLLER_REVISION, MODEL_SERVICE, KubeClient, Manifest
+from modelyard_operator.kube.client import CONTROLLER_REVISION, MODEL_SERVICE, Manifest
+from modelyard_operator.kube.store import Reader
 from modelyard_operator.reconcile.result import Key
 
 log = logging.getLogger(__name__)
 
 Model = TypeVar("Model", bound=StatusModel)
+
+_PARSED = 20_000
+_parsed: OrderedDict[tuple[type[StatusModel], str | None], tuple[Manifest, StatusModel]] = OrderedDict()
+"""Of each object the manifest that was parsed last, and what came of it: the store gives the same one again."""
+
+
+class Unconfirmed(Exception):
+    """What was seen so far calls for a step that must be decided by what the API server says now."""
 
 
 class InvalidSpec(Exception):
@@ -25,13 +35,22 @@ class InvalidSpec(Exception):
 
 def parse(model: type[Model], manifest: Manifest) -> Model:
     """The object as a model. Raises InvalidSpec with the fields that are wrong."""
+    at = model, manifest["metadata"].get("uid")
+    known = _parsed.get(at)
+    if known is not None and known[0] is manifest:
+        return cast("Model", known[1])
     try:
-        return model.model_validate(manifest)
+        read = model.model_validate(manifest)
     except ValidationError as error:
         raise InvalidSpec(explain(error)) from error
+    _parsed[at] = manifest, read
+    _parsed.move_to_end(at)
+    if len(_parsed) > _PARSED:
+        _parsed.popitem(last=False)
+    return read
 
 
-async def services_of(kube: KubeClient) -> list[ModelService]:
+async def services_of(kube: Reader) -> list[ModelService]:
     """All readable ModelServices, from one complete LIST."""
     services = []
     for manifest in await kube.list(MODEL_SERVICE):
@@ -56,9 +75,13 @@ class Revisions:
         return tuple(self.by_owner.get((Key(metadata["namespace"], metadata["name"]), metadata["uid"]), ()))
 
 
-async def revisions_of(kube: KubeClient, *, namespace: str | None = None, service: str | None = None) -> Revisions:
-    """All revisions, or those of one service."""
+async def revisions_of(
+    kube: Reader, *, namespace: str | None = None, service: str | None = None, cluster: Key | None = None
+) -> Revisions:
+    """All revisions, those of one service, or those on one ServingCluster."""
     labels = f"{MANAGED_LABEL}=true" + (f",{SERVICE_LABEL}={service}" if service else "")
+    if cluster is not None:
+        labels += f",{CLUSTER_LABEL}={cluster.name},{CLUSTER_NAMESPACE_LABEL}={cluster.namespace}"
     found: dict[tuple[Key, str], list[Revision]] = {}
     unread = set()
     for manifest in await kube.list(CONTROLLER_REVISION, namespace=namespace, labels=labels):

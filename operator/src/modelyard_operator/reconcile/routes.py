@@ -11,6 +11,7 @@ from modelyard_operator.desired.routes import RayPod, RoutedService, route_docum
 from modelyard_operator.desired.scaling import is_stopped
 from modelyard_operator.kube.client import CONFIG_MAP as CONFIG_MAP_KIND
 from modelyard_operator.kube.client import MODEL_SERVICE, POD, Kind, Manifest
+from modelyard_operator.kube.store import Reader
 from modelyard_operator.observed.pods import parse_leaving, parse_pods
 from modelyard_operator.observed.view import ways
 from modelyard_operator.reconcile.app import App, Routed
@@ -32,16 +33,23 @@ class RoutePublisher:
 
     def __init__(self, app: App) -> None:
         self._app = app
+        self._latest: dict[Key, str] | None = None
+        """What the document says that stands; None before it is known."""
         self._published: dict[str, dict[Key, str]] = {}
         """The latest documents by version, as far as acknowledgements depend on them, oldest first."""
 
     async def reconcile(self, key: Key) -> Result:
         """Write the document if it changed, then ask the gateways."""
-        document = await self._document()
-        wanted = {Key(*service): revision for service, revision in routed_revisions(document).items()}
+        document = await self._document(self._app.seen)
+        wanted = _routed_to(document)
+        if self._latest is None or any(revision and not wanted.get(key) for key, revision in self._latest.items()):
+            # Requests of a service are refused only by what the API server says now.
+            document = await self._document(self._app.kube)
+            wanted = _routed_to(document)
         # Gateways may leave the old way as soon as the new one is published: from here on it is not certain any more.
         self._learn({key: at.revision for key, at in self._app.routed.items() if wanted.get(key) == at.revision})
         await self._publish(document)
+        self._latest = wanted
         self._published.pop(document.version, None)
         self._published[document.version] = wanted
         for version in list(self._published)[:-_REMEMBERED]:
@@ -51,8 +59,7 @@ class RoutePublisher:
         everywhere = all(routes == wanted for routes in applied)
         return Result(requeue_after_s=_REST_S if everywhere else _POLL_S)
 
-    async def _document(self) -> RouteDocument:
-        kube = self._app.kube
+    async def _document(self, kube: Reader) -> RouteDocument:
         services = await kube.list(MODEL_SERVICE)
         revisions = await revisions_of(kube)
         pods = await kube.list(POD, labels=f"{MANAGED_LABEL}=true,{CLUSTER_LABEL}")
@@ -98,6 +105,10 @@ class RoutePublisher:
         for key in before.keys() | after.keys():
             if before.get(key) != after.get(key):
                 self._app.wakeups.wake(MODEL_SERVICE, key)
+
+
+def _routed_to(document: RouteDocument) -> dict[Key, str]:
+    return {Key(*service): revision for service, revision in routed_revisions(document).items()}
 
 
 def _agreed(wanted: dict[Key, str], applied: list[dict[Key, str] | None]) -> dict[Key, str]:

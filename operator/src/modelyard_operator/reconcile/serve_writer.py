@@ -55,6 +55,8 @@ class ServeWriter:
         try:
             applications = parse_details(await client.details())
             change = await self._change(state, facts.name, applications)
+            if change.removed:
+                state.tenants.confirm()
             if change.needed:
                 await self._app.lease.confirm()
                 await client.put(change.config)

@@ -23,7 +23,7 @@ from modelyard_operator.reconcile.guards import Guards
 from modelyard_operator.reconcile.pool_division import RayClusterState
 from modelyard_operator.reconcile.pool_ledger import Place
 from modelyard_operator.reconcile.ray_clusters import RayClusters
-from modelyard_operator.reconcile.reading import InvalidSpec, parse
+from modelyard_operator.reconcile.reading import InvalidSpec, Unconfirmed, parse
 from modelyard_operator.reconcile.result import Key, Result
 from modelyard_operator.reconcile.routes import ROUTES
 from modelyard_operator.reconcile.serve_writer import ServeWriter
@@ -47,13 +47,20 @@ class ServingClusterLoop:
 
     async def reconcile(self, key: Key) -> Result:
         """One look at the ServingCluster `key`, its RayClusters and their Serve, and one step."""
-        manifest = await self._app.kube.get(SERVING_CLUSTER, key.name, namespace=key.namespace)
+        try:
+            return await self._look(key, confirmed=False)
+        except Unconfirmed:
+            return await self._look(key, confirmed=True)
+
+    async def _look(self, key: Key, *, confirmed: bool) -> Result:
+        manifest = await self._app.seen.get(SERVING_CLUSTER, key.name, namespace=key.namespace)
         if manifest is None:
             self._app.views.pop(key, None)
             self._app.pools.forget(key)
             return Result(done=True)
-        tenants = await tenants_of(self._app, key)
+        tenants = await tenants_of(self._app, key, confirmed=confirmed)
         if "deletionTimestamp" in manifest["metadata"] and not await self._is_needed(key, tenants):
+            tenants.confirm()
             self._app.views.pop(key, None)
             self._app.pools.forget(key)
             return Result(done=True)
@@ -80,7 +87,7 @@ class ServingClusterLoop:
     async def _drive(self, key: Key, cluster: ServingCluster, tenants: Tenants) -> ClusterView:
         current = ray_cluster_name(cluster)
         needed = {current, *(r.ray_cluster for r in tenants.running())}
-        standing = await self._ray_clusters.standing(key, needed)
+        standing = await self._ray_clusters.standing(key, needed, confirmed=tenants.confirmed)
         views: dict[str, RayClusterView] = {}
         made: list[Manifest] = []
         refused: Failure | None = None
@@ -88,6 +95,7 @@ class ServingClusterLoop:
             live = standing.manifests.get(name)
             if name != current and self._ray_clusters.is_unused(key, name, tenants):
                 if live is not None and not tenants.unread:
+                    tenants.confirm()
                     await self._ray_clusters.put_away(key, live)
                 continue
             if live is None and name != current:
