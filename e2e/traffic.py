@@ -39,6 +39,8 @@ class Load:
     url: str
     body: dict[str, Any]
     clients: int = 8
+    pause_s: float = 0.0
+    """Between two requests of a client: what comes up again meanwhile needs the processor too."""
     statuses: Counter[int] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     slowest_s: float = 0.0
@@ -73,6 +75,7 @@ class Load:
                 self.slowest_s = max(self.slowest_s, time.monotonic() - begun)
                 if status != 200:
                     self.failures.append(f"after {self.count} requests: {status} {json.dumps(answer)[:300]}")
+            self._stop.wait(self.pause_s)
 
 
 @dataclass

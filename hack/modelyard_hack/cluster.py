@@ -15,6 +15,7 @@ from modelyard_hack.pki import USERS, ensure_pki
 from modelyard_hack.processes import Component
 from modelyard_hack.step import StepError, run, step, wait_until
 from modelyard_hack.tools import ensure_tools, exclusive
+from modelyard_hack.volumes import ensure_local_volumes
 
 ENDPOINTS = Endpoints(network.NODE_ADDRESS, 6443, 2379, 2380, network.SERVICE_RANGE, network.API_SERVICE_ADDRESS)
 NAMESPACE = network.NAMESPACE_PATH
@@ -98,6 +99,8 @@ def _ready_node_and_addons(state: StateFolder) -> None:
     with step("node ready", log=state.log("kubelet"), remedy="`hack/cluster logs kubelet`"):
         wait_until(lambda: _answers(access, "get", "node", node.NODE), what="node object", timeout=60)
         access.kubectl("wait", "--for=condition=Ready", f"node/{node.NODE}", "--timeout=60s")
+    with step("default StorageClass with volumes", log=state.log("apiserver"), remedy="`hack/cluster logs apiserver`"):
+        ensure_local_volumes(access, state.volumes)
     with step("apply CoreDNS and KubeRay", log=state.log("apiserver"), remedy="`hack/cluster logs apiserver`"):
         addons.apply_addons(access)
     with step(
@@ -140,6 +143,7 @@ def down(state: StateFolder) -> None:
                 state.cni,
                 state.pki,
                 state.config,
+                state.volumes,
                 state.kubeconfig.parent,
                 state.containerd / "state",
             ):

@@ -20,13 +20,13 @@ from modelyard_hack.tools import exclusive, tool_path
 HACK_IMAGES = REPOSITORY / "hack" / "images"
 BASE_SUITE = "bookworm"
 BASE_IMAGE = f"localhost/debian-python:{BASE_SUITE}"
-KINDS = ("operator", "gateway", "serving")
+KINDS = ("operator", "gateway", "serving", "redis")
 SOURCE_LABEL = "dev.modelyard.source"
 
 
 @dataclass(frozen=True)
 class ProjectImage:
-    """One of the images that ship: its Dockerfile and requirements are named after it."""
+    """One of the images that ship: its Dockerfile and its requirements, if there are any, are named after it."""
 
     kind: str
 
@@ -41,7 +41,13 @@ class ProjectImage:
     def inputs(self) -> list[Path]:
         """The files that the dependency layer is made from."""
         requirements = REPOSITORY / "requirements"
-        return [requirements / "bootstrap.txt", requirements / f"{self.kind}.txt", self.dockerfile]
+        given = [requirements / "bootstrap.txt", requirements / f"{self.kind}.txt"] if self.has_code else []
+        return [*given, self.dockerfile]
+
+    @property
+    def has_code(self) -> bool:
+        """Whether something of ours runs in it."""
+        return (REPOSITORY / "requirements" / f"{self.kind}.txt").exists()
 
     @property
     def dependencies(self) -> str:
@@ -154,7 +160,7 @@ def _build_project_image(image: ProjectImage, context: Path, wheel: Path) -> Non
     if containers.built_image(image.dependencies) is None:
         with step(f"build {image.dependencies}", remedy=remedy):
             containers.build(Build(image.dependencies, image.dockerfile, context, "dependencies", arguments))
-    source = f"{image.dependencies}/{content_hash([wheel])}"
+    source = f"{image.dependencies}/{content_hash([wheel] if image.has_code else [])}"
     if containers.image_label(image.name, SOURCE_LABEL) == source:
         return
     before = containers.built_image(image.name)

@@ -50,6 +50,10 @@ class StateFolder:
         return self.root / "config"
 
     @property
+    def volumes(self) -> Path:
+        return self.root / "volumes"
+
+    @property
     def containerd(self) -> Path:
         return self.root / "containerd"
 

@@ -32,6 +32,7 @@ FULL: Manifest = {
         "nodeSelector": {"pool": "edge"},
     },
     "serving": {"image": "registry.example.com/serving:gpu", "rayVersion": "2.61.0"},
+    "redis": {"image": "registry.example.com/redis:8"},
     "cpuPool": {
         "nodeSelector": {"pool": "models"},
         "tolerations": [{"key": "models", "value": "yes", "effect": "NoSchedule"}],
@@ -45,6 +46,7 @@ FULL: Manifest = {
             "proxy": {"httpsProxy": "http://proxy.example.com:3128"},
         },
         "head": {"cpu": 1, "memory": "6Gi"},
+        "redis": {"storage": {"size": "2Gi", "storageClassName": "fast"}},
         "allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"models": "shared"}}},
     },
     "metrics": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "interval": "1m"}},

@@ -158,6 +158,8 @@ def test_images_come_from_registry_and_tag_or_as_given() -> None:
     assert default == "modelyard-gateway:0.1.0"
     assert environment(rendered({}), "modelyard-operator")["MODELYARD_SERVING_IMAGE"] == "modelyard-serving:0.1.0"
     assert environment(rendered(FULL), "modelyard-operator")["MODELYARD_SERVING_IMAGE"] == FULL["serving"]["image"]
+    assert environment(rendered({}), "modelyard-operator")["MODELYARD_REDIS_IMAGE"] == "modelyard-redis:0.1.0"
+    assert environment(rendered(FULL), "modelyard-operator")["MODELYARD_REDIS_IMAGE"] == FULL["redis"]["image"]
 
 
 def test_placement_reaches_the_pods() -> None:
@@ -181,6 +183,8 @@ def test_pool_and_cluster_are_what_the_values_say() -> None:
     pull_secrets = {"imagePullSecrets": FULL["image"]["pullSecrets"]}
     assert cluster["spec"] == given | {"runtime": given["runtime"] | pull_secrets}
     assert one(rendered({}), "ServingCluster", "default")["spec"] == {"allowedNamespaces": {"from": "All"}}
+    alone = rendered({"defaultServingCluster": {"highAvailability": False}})
+    assert one(alone, "ServingCluster", "default")["spec"]["highAvailability"] is False
     assert [shape["name"] for shape in one(rendered({}), "AcceleratorPool", "cpu")["spec"]["shapes"]] == [
         "small", "medium", "large",
     ]  # fmt: skip

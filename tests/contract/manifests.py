@@ -95,6 +95,12 @@ RIGHT = (
             },
         }
     ),
+    cluster_with(highAvailability=False),
+    cluster_with(redis={}),
+    cluster_with(highAvailability=True, redis={"storage": {"size": "2Gi", "storageClassName": "fast"}}),
+    cluster_with(
+        redis={"address": "10.0.0.7:6379", "username": "ray", "passwordSecret": {"name": "redis", "key": "password"}}
+    ),
     cpu_pool(),
     cpu_pool(allowedNamespaces={"from": "Selector", "selector": {"matchLabels": {"gpu": "yes"}}}),
     cpu_pool(limits={"maxWorkersPerNamespace": 1}),

@@ -40,6 +40,7 @@ class Operator:
             "KUBECONFIG": str(kubeconfig),
             "MODELYARD_NAMESPACE": NAMESPACE,
             "MODELYARD_SERVING_IMAGE": "example.com/serving:1",
+            "MODELYARD_REDIS_IMAGE": "example.com/redis:1",
             "MODELYARD_GATEWAY_URL": "http://gateway",
             "MODELYARD_PROBE_PORT": str(self.probe_port),
             "MODELYARD_METRICS_PORT": str(self.metrics_port),

@@ -251,6 +251,31 @@ WRONG = (
         "spec.allowedNamespaces.selector.matchExpressions[0].values",
         "have no meaning with Exists and DoesNotExist",
     ),
+    Wrong(
+        "Redis for a head that keeps nothing",
+        cluster_with(highAvailability=False, redis={"address": "redis:6379"}),
+        "spec.redis",
+        "has no meaning with highAvailability false: remove it, or set highAvailability to true",
+    ),
+    Wrong(
+        "a volume for somebody else's Redis",
+        cluster_with(redis={"address": "redis:6379", "storage": {}}),
+        "spec.redis.storage",
+        "is for the Redis that the operator runs: remove it",
+    ),
+    Wrong(
+        "a password for no address",
+        cluster_with(redis={"passwordSecret": {"name": "redis", "key": "password"}}),
+        "spec.redis.address",
+        "is needed with username and passwordSecret: set it",
+    ),
+    Wrong(
+        "an address without a port",
+        cluster_with(redis={"address": "redis.databases.svc"}),
+        "spec.redis.address",
+        "must be <host>:<port>, for example redis.databases.svc:6379",
+    ),
+    Wrong("a volume without size", cluster_with(redis={"storage": {"size": "0"}}), "spec.redis.storage.size", _MEMORY),
     # AcceleratorPool
     Wrong(
         "a pool for its own namespace",

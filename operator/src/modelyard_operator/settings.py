@@ -12,6 +12,7 @@ class Settings(BaseSettings):
     namespace: str = Field(description="The namespace that the operator and the gateways run in.")
     serving_image: str = Field(description="Image of Ray pods where a ServingCluster names none.")
     ray_version: str = Field(default="2.60.0", description="The Ray version in `serving_image`.")
+    redis_image: str = Field(description="Image of the Redis that keeps the state of Ray heads.")
     image_pull_policy: str = Field(default="IfNotPresent", pattern="^(Always|IfNotPresent|Never)$")
     default_serving_cluster: str | None = Field(
         default=None,

@@ -9,7 +9,7 @@ from modelyard_operator.desired.ray_cluster import ray_cluster_name
 from modelyard_operator.desired.resolution import Platform, Rejection, Resolved, resolve
 from modelyard_operator.desired.revision import Phase, Revision, new_revision
 
-PLATFORM = Platform(image="serving:1", ray_version="2.60.0", image_pull_policy="IfNotPresent")
+PLATFORM = Platform(image="serving:1", ray_version="2.60.0", image_pull_policy="IfNotPresent", redis_image="redis:1")
 URI = "pvc://models/smollm2"
 
 SMALL = {"name": "small", "cpu": "1", "memory": "2Gi"}

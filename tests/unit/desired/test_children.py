@@ -149,6 +149,40 @@ def test_only_what_the_user_wrote_names_the_ray_cluster() -> None:
     assert ray_cluster_name(own) == name, "who may use it is no concern of the head's"
 
 
+@pytest.mark.parametrize(
+    ("spec", "same"),
+    [
+        ({"highAvailability": True}, True),
+        ({"redis": {}}, True),
+        ({"redis": {"storage": {"size": "2Gi"}}}, True),
+        ({"highAvailability": False}, False),
+        ({"redis": {"address": "redis:6379"}}, False),
+    ],
+)
+def test_a_cluster_of_an_earlier_release_is_moved_by_another_redis_only(spec: Any, same: bool) -> None:
+    manifest = cluster_manifest()
+    changed = ServingCluster.model_validate({**manifest, "spec": {**manifest["spec"], **spec}})
+    assert (ray_cluster_name(changed) == ray_cluster_name(cluster())) is same
+
+
+def test_the_head_gets_no_variable_that_kuberay_sets_and_workers_keep_it() -> None:
+    """KubeRay takes no RayCluster with Redis whose head names REDIS_PASSWORD itself."""
+    mine = [{"name": "REDIS_PASSWORD", "value": "of the model's own database"}]
+    head = ray_cluster(cluster(env=mine), PLATFORM)["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    worker = worker_group(resolved(on=cluster(env=mine)))["template"]["spec"]["containers"][0]
+    assert "REDIS_PASSWORD" not in [variable["name"] for variable in head["env"]]
+    assert "REDIS_PASSWORD" in [variable["name"] for variable in worker["env"]]
+
+
+def test_workers_outlive_the_head_only_where_it_keeps_its_state() -> None:
+    manifest = cluster_manifest()
+    alone = ServingCluster.model_validate({**manifest, "spec": {**manifest["spec"], "highAvailability": False}})
+    for of, timeouts in ((cluster(), ["86400"]), (alone, [])):
+        container = worker_group(resolved(on=of))["template"]["spec"]["containers"][0]
+        env = {variable["name"]: variable.get("value") for variable in container["env"]}
+        assert [v for k, v in env.items() if k == "RAY_gcs_rpc_server_reconnect_timeout_s"] == timeouts
+
+
 def test_the_head_runs_no_model_and_autoscaling_is_ours() -> None:
     spec = ray_cluster(cluster(), PLATFORM)["spec"]
     assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"

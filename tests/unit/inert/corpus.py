@@ -22,6 +22,7 @@ FOLDER = Path(__file__).parent / "releases"
 PLATFORM = {
     "namespace": "modelyard",
     "serving_image": "serving:1",
+    "redis_image": "redis:1",
     "ray_version": "2.60.0",
     "image_pull_policy": "IfNotPresent",
     "default_serving_cluster": "models/shared",
@@ -88,10 +89,10 @@ def restored(files: dict[str, Any], **settings: str) -> World:
     )
     for address, kept in files["serve"].items():
         serve = world.serves[address] = FakeServe(config=kept["config"], states=kept["states"])
-        serve.configs = {each["name"]: each for each in kept["config"]["applications"]}
+        serve.configs = {each["name"]: each for each in (kept["config"] or {"applications": ()})["applications"]}
     for address in world.gateways:
         world.gateways[address] = world.document.version
-    world.settings = Settings.model_validate(files["platform"]["settings"] | settings)
+    world.settings = Settings.model_validate(PLATFORM | files["platform"]["settings"] | settings)
     world.start_operator()
     return world
 

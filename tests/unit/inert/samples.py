@@ -82,6 +82,25 @@ CLUSTERS = (
             "volumes": [{"claim": "models"}, {"claim": "more"}],
         },
     ),
+    # One for each way of keeping the state of the head.
+    _object("ServingCluster", "throwaway", "team-b", highAvailability=False),
+    _object(
+        "ServingCluster",
+        "with-volume",
+        "team-b",
+        highAvailability=True,
+        redis={"storage": {"size": "2Gi", "storageClassName": "fast"}},
+    ),
+    _object(
+        "ServingCluster",
+        "with-redis",
+        "team-b",
+        redis={
+            "address": "redis.databases.svc:6379",
+            "username": "ray",
+            "passwordSecret": {"name": "redis", "key": "password"},
+        },
+    ),
 )
 
 SERVICES = (

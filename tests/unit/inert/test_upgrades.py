@@ -24,6 +24,7 @@ DEFAULTS = {
     "as they were": {},
     "another image": {"serving_image": "serving:2"},
     "another Ray": {"serving_image": "serving:2", "ray_version": "2.61.0"},
+    "another Redis": {"redis_image": "redis:2"},
     "another pull policy": {"image_pull_policy": "Always"},
 }
 every_release = pytest.mark.parametrize("release", releases())

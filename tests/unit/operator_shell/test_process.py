@@ -18,6 +18,7 @@ def test_settings_that_are_missing_or_wrong_are_named_as_the_environment_names_t
     monkeypatch.setenv("MODELYARD_GATEWAY_URL", "http://gateway")
     monkeypatch.setenv("MODELYARD_RESYNC_S", "-1")
     monkeypatch.delenv("MODELYARD_SERVING_IMAGE", raising=False)
+    monkeypatch.setenv("MODELYARD_REDIS_IMAGE", "redis:1")
     assert main() == 2
     said = capsys.readouterr().err.splitlines()
     assert said == [
@@ -27,7 +28,13 @@ def test_settings_that_are_missing_or_wrong_are_named_as_the_environment_names_t
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = {"NAMESPACE": "modelyard", "SERVING_IMAGE": "s:1", "GATEWAY_URL": "http://g", "PROBE_PORT": "8181"}
+    given = {
+        "NAMESPACE": "modelyard",
+        "SERVING_IMAGE": "s:1",
+        "REDIS_IMAGE": "r:1",
+        "GATEWAY_URL": "http://g",
+        "PROBE_PORT": "8181",
+    }
     for name, value in given.items():
         monkeypatch.setenv(f"MODELYARD_{name}", value)
     settings = Settings()

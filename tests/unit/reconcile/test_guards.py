@@ -22,15 +22,15 @@ def scale(world: World, replicas: int) -> None:
 async def test_a_budget_follows_the_size_of_its_group(world: World) -> None:
     world.apply_service()
     await world.settle()
-    assert names(world, DISRUPTION_BUDGET) == []
+    assert names(world, DISRUPTION_BUDGET) == ["shared-redis"]
     for replicas in (2, 5):
         scale(world, replicas)
         await world.settle()
-        (budget,) = world.kube.all(DISRUPTION_BUDGET)
+        (budget,) = [each for each in world.kube.all(DISRUPTION_BUDGET) if each["metadata"]["name"] != "shared-redis"]
         assert budget["spec"]["minAvailable"] == replicas - 1
     scale(world, 1)
     await world.settle()
-    assert names(world, DISRUPTION_BUDGET) == []
+    assert names(world, DISRUPTION_BUDGET) == ["shared-redis"]
 
 
 async def test_the_policy_is_restored_and_goes_when_it_is_turned_off(world: World) -> None:

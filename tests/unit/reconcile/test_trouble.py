@@ -135,7 +135,10 @@ async def test_a_kuberay_that_does_not_run_is_told(world: World) -> None:
     assert world.conditions()["Ready"] == ("True", "Serving")
 
 
-async def test_a_head_that_is_gone_is_told_and_its_models_come_back(world: World) -> None:
+async def test_a_head_without_redis_that_is_gone_is_told_and_its_models_come_back(world: World) -> None:
+    shared = world.kube.find(SERVING_CLUSTER, CLUSTER.name, namespace=CLUSTER.namespace)
+    assert shared is not None
+    world.kube.put({**shared, "spec": {**shared["spec"], "highAvailability": False}})
     world.apply_service()
     await world.settle()
     (ray,) = world.kube.all(RAY_CLUSTER)

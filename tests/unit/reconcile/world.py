@@ -16,15 +16,18 @@ from tests.unit.fakes.kube import FakeKube
 
 from modelyard_gateway.routes import CONFIG_MAP as ROUTES_NAME
 from modelyard_gateway.routes import CONFIG_MAP_KEY, RouteDocument
+from modelyard_operator.desired.names import COMPONENT_LABEL
 from modelyard_operator.desired.routes import routed_revisions
 from modelyard_operator.kube.client import (
     ACCELERATOR_POOL,
+    CLAIM,
     CONFIG_MAP,
     CONTROLLER_REVISION,
     MODEL_SERVICE,
     POD,
     RAY_CLUSTER,
     SERVING_CLUSTER,
+    STATEFUL_SET,
     Kind,
     Manifest,
     kind_of,
@@ -51,6 +54,7 @@ GATEWAY_LABELS = {"app.kubernetes.io/name": "modelyard", "app.kubernetes.io/comp
 SETTINGS = Settings(
     namespace="modelyard",
     serving_image="serving:1",
+    redis_image="redis:1",
     default_serving_cluster="models/shared",
     gateway_url="http://gateway.modelyard.svc:8000",
 )
@@ -87,6 +91,8 @@ class DyingKube(FakeKube):
     def __init__(self) -> None:
         super().__init__()
         self.dies_after: int | None = None
+        self.default_storage_class: str | None = "standard"
+        """What the API server puts into a claim that names none."""
 
     async def apply(self, manifest: Manifest) -> Manifest:
         before = len(self.writes)
@@ -111,6 +117,15 @@ class DyingKube(FakeKube):
         self._die(before)
         return done
 
+    async def create(self, manifest: Manifest) -> Manifest:
+        before = len(self.writes)
+        if kind_of(manifest) == CLAIM and self.default_storage_class is not None:
+            spec = {"storageClassName": self.default_storage_class, **manifest["spec"]}
+            manifest = {**manifest, "spec": spec}
+        result = await super().create(manifest)
+        self._die(before)
+        return result
+
     def _die(self, before: int) -> None:
         if self.dies_after is not None and before < self.dies_after <= len(self.writes):
             self.dies_after = None
@@ -131,6 +146,10 @@ class FakeServe:
     refuses: str | None = None
     broken: dict[str, str] = field(default_factory=dict)
     """Model URIs that fail, with what Ray then says."""
+    forgotten: set[str] = field(default_factory=set)
+    """Applications that run, and that a new controller does not know of yet."""
+    without_replicas: set[str] = field(default_factory=set)
+    """Applications of which a new controller has not found the replicas yet."""
     slow: set[str] = field(default_factory=set)
     """Applications that finish no request and so never go."""
     replicas: dict[str, int] = field(default_factory=dict)
@@ -139,11 +158,12 @@ class FakeServe:
     async def details(self) -> Mapping[str, Any]:
         if not self.reachable:
             raise ServeUnreachable("no answer")
-        return {"applications": {name: self._details(name) for name in self.states}}
+        return {"applications": {name: self._details(name) for name in self.states if name not in self.forgotten}}
 
     def _details(self, name: str) -> dict[str, Any]:
         running = self.target(name) if self.states[name] == "RUNNING" else 0
-        replicas = [{"state": "RUNNING", "node_ip": address} for address in self.addresses(name)[:running]]
+        state = "RECOVERING" if name in self.without_replicas else "RUNNING"
+        replicas = [{"state": state, "node_ip": address} for address in self.addresses(name)[:running]]
         return {
             "name": name,
             "status": self.states[name],
@@ -219,6 +239,7 @@ class World:
         self.deaf: set[str] = set()
         """Gateways that hear of no new routes."""
         self.kuberay_works = True
+        self.redis_works = True
         self.idle_workers: list[str] = []
         """Workers without a replica: Ray Serve does not listen on them."""
         self.settings = SETTINGS
@@ -355,6 +376,7 @@ class World:
         """KubeRay, Ray Serve, the kubelet and the gateways do their part."""
         self.now += timedelta(seconds=1)
         self.kube.collect_garbage()
+        self._redis()
         if self.kuberay_works:
             self._kuberay()
         for serve in self.serves.values():
@@ -364,6 +386,24 @@ class World:
         if routes is not None:
             version = RouteDocument.from_json(routes["data"][CONFIG_MAP_KEY]).version
             self.gateways |= dict.fromkeys(self.gateways.keys() - self.deaf, version)
+
+    def _redis(self) -> None:
+        """The controllers of claims and StatefulSets."""
+        for claim in self.kube.all(CLAIM):
+            if claim["spec"].get("storageClassName") and not claim.get("status"):
+                metadata = claim["metadata"]
+                self.kube.put_status(CLAIM, metadata["name"], {"phase": "Bound"}, namespace=metadata["namespace"])
+        standing = self.kube.all(STATEFUL_SET)
+        wanted = {f"{each['metadata']['name']}-0": each for each in standing}
+        for pod in self.kube.all(POD):
+            is_redis = pod["metadata"]["labels"].get(COMPONENT_LABEL) == "redis"
+            if is_redis and pod["metadata"]["name"] not in wanted:
+                self.kube.remove(POD, pod["metadata"]["name"], namespace=pod["metadata"]["namespace"])
+        for name, each in wanted.items():
+            namespace = each["metadata"]["namespace"]
+            claim = self.kube.find(CLAIM, each["metadata"]["name"], namespace=namespace) or {}
+            if claim.get("status") and self.redis_works:
+                self.kube.put(_pod(name, namespace, each["spec"]["template"]["metadata"]["labels"], "10.3.0.1"))
 
     def _kuberay(self) -> None:
         standing = self.kube.all(RAY_CLUSTER)
@@ -387,7 +427,11 @@ class World:
             head = _pod(f"{name}-head", namespace, {**labels, "ray.io/node-type": "head"}, address)
             self.kube.put(head)
             self.serves[f"{address}:8265"] = FakeServe()
-            ready = [{"type": kind, "status": "True"} for kind in ("HeadPodReady", "RayClusterProvisioned")]
+            since = self.now.isoformat()
+            ready = [
+                {"type": kind, "status": "True", "lastTransitionTime": since}
+                for kind in ("HeadPodReady", "RayClusterProvisioned")
+            ]
             self.kube.put_status(
                 RAY_CLUSTER, name, {"conditions": ready, "head": {"podIP": address}}, namespace=namespace
             )

@@ -55,7 +55,9 @@ def test_only_what_is_wrong_is_a_warning() -> None:
 
 
 def told(view: ClusterView, *, deleting: bool = False, services: int = 2) -> dict[str, tuple[str, str]]:
-    status = cluster_status(cluster(), ClusterFacts(view, services=services, deleting=deleting), NOW)
+    status = cluster_status(
+        cluster(), ClusterFacts(view, services=services, deleting=deleting, highly_available=False), NOW
+    )
     return {c.type.value: (c.status, c.reason) for c in status.conditions}
 
 
@@ -63,7 +65,7 @@ def test_a_cluster_that_serves() -> None:
     pods = (PodFacts("h", "headgroup", is_head=True, ready=True), PodFacts("w", "g", is_head=False, ready=True))
     view = ClusterView(RAY, {RAY: RayClusterView(HEAD, pods, {})})
     assert told(view)["Ready"] == ("True", "Serving")
-    status = cluster_status(cluster(), ClusterFacts(view, services=2, deleting=False), NOW)
+    status = cluster_status(cluster(), ClusterFacts(view, services=2, deleting=False, highly_available=False), NOW)
     assert (status.ray_cluster, status.ray_version, status.services, status.workers) == (RAY, "2.60.0", 2, 1)
 
 

@@ -8,7 +8,7 @@ from modelyard_operator.api.accelerator_pool import Toleration, WorkerShape
 from modelyard_operator.api.base import ApiModel
 from modelyard_operator.api.namespaces import AllowedNamespaces, LabelValue
 from modelyard_operator.api.quantity import Cpu, Memory
-from modelyard_operator.api.serving_cluster import Head, ObjectName, RayVersion, Runtime
+from modelyard_operator.api.serving_cluster import Head, ObjectName, RayVersion, Redis, Runtime
 
 Flag = Annotated[bool, Strict()]
 Whole = Annotated[int, Strict()]
@@ -20,7 +20,7 @@ class Values(ApiModel):
 
 
 class Images(Values):
-    """Where the three images come from."""
+    """Where the images come from."""
 
     registry: ImageReference = Field(
         default="", description="Put before the images' names, for example registry.example.com/modelyard."
@@ -105,6 +105,15 @@ class Serving(Values):
     ray_version: RayVersion = Field(default="2.60.0", description="The Ray version in that image.")
 
 
+class RedisValues(Values):
+    """The Redis beside each ServingCluster with high availability that names none of its own."""
+
+    image: ImageReference = Field(
+        default="",
+        description="A whole image reference, instead of registry and tag: of any Redis 6 or newer with redis-server.",
+    )
+
+
 class CpuPool(Values):
     """The AcceleratorPool named cpu, for services that name none."""
 
@@ -130,6 +139,10 @@ class DefaultServingCluster(Values):
     enabled: Flag = Field(default=True, description="Whether the chart brings it; without it each service names one.")
     runtime: Runtime = Field(default=Runtime(), description="Its spec.runtime, for example volumes: [{claim: models}].")
     head: Head = Field(default=Head(), description="Its spec.head: the size of the Ray head.")
+    high_availability: Flag = Field(
+        default=True, description="Its spec.highAvailability: models serve on while its head is replaced."
+    )
+    redis: Redis = Field(default=Redis(), description="Its spec.redis, for example storage: {storageClassName: fast}.")
     allowed_namespaces: AllowedNamespaces = Field(
         default=AllowedNamespaces.model_validate({"from": "All"}),
         description="Its spec.allowedNamespaces: which namespaces may use it; all by default.",
@@ -177,10 +190,13 @@ class Cleanup(Values):
 class ChartValues(Values):
     """The values of the chart."""
 
-    image: Images = Field(default=Images(), description="Where the three images come from.")
+    image: Images = Field(default=Images(), description="Where the images come from.")
     operator: Operator = Field(default=Operator(), description="The operator: one pod.")
     gateway: Gateway = Field(default=Gateway(), description="The gateways: the door to all services.")
     serving: Serving = Field(default=Serving(), description="What Ray pods run where a ServingCluster names no image.")
+    redis: RedisValues = Field(
+        default=RedisValues(), description="The Redis that the operator runs to keep the state of Ray heads."
+    )
     cpu_pool: CpuPool = Field(default=CpuPool(), description="The AcceleratorPool named cpu.")
     default_serving_cluster: DefaultServingCluster = Field(
         default=DefaultServingCluster(), description="The ServingCluster named default, in the release's namespace."

@@ -78,6 +78,8 @@ class Reason(StrEnum):
     KUBERAY_UNSUPPORTED = "KubeRayUnsupported"
     HEAD_STARTING = "HeadStarting"
     HEAD_GONE = "HeadGone"
+    NO_STORAGE_CLASS = "NoStorageClass"
+    REDIS_NOT_READY = "RedisNotReady"
     SERVE_UNREACHABLE = "ServeUnreachable"
     CONFIG_REFUSED = "ConfigRefused"
     # Events only

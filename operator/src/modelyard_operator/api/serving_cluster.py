@@ -39,6 +39,14 @@ ProxyUrl = Annotated[
         "spec.runtime.env as HTTP_PROXY and HTTPS_PROXY with secretKeyRef",
     ),
 ]
+RedisAddress = Annotated[
+    str,
+    StringConstraints(max_length=259),
+    matching(
+        r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?:[1-9][0-9]{0,4}",
+        "must be <host>:<port>, for example redis.databases.svc:6379",
+    ),
+]
 
 
 class SecretKey(ApiModel):
@@ -133,6 +141,45 @@ class Head(ApiModel):
     memory: Memory = Field(default="4Gi", description="Memory of the head, request and limit.")
 
 
+class RedisStorage(ApiModel):
+    """The volume of the operator's own Redis; it counts when the volume is made."""
+
+    size: Memory = Field(default="1Gi", description="How large it is; a few megabytes are in use.")
+    storage_class_name: ObjectName | None = Field(
+        default=None, description="Its StorageClass; the cluster's default where left out."
+    )
+
+
+class Redis(ApiModel):
+    """Where the Ray head keeps what a new head needs: a Redis that the operator runs, or the platform's own."""
+
+    address: RedisAddress | None = Field(
+        default=None, description="<host>:<port> of a Redis of the platform's own; the operator runs one if left out."
+    )
+    username: Annotated[str, StringConstraints(pattern=r"^[-._@A-Za-z0-9]+$", max_length=128)] | None = Field(
+        default=None, description="The user at spec.redis.address; the default user where left out."
+    )
+    password_secret: SecretKey | None = Field(default=None, description="Where the password for spec.redis.address is.")
+    storage: RedisStorage | None = Field(default=None, description="The volume of the operator's own Redis.")
+
+    RULES: ClassVar = (
+        Rule(
+            cel="!has(self.address) || !has(self.storage)",
+            holds=lambda redis: redis.address is None or redis.storage is None,
+            field=".storage",
+            message="spec.redis.storage is for the Redis that the operator runs: remove it, or remove "
+            "spec.redis.address",
+        ),
+        Rule(
+            cel="has(self.address) || !(has(self.username) || has(self.passwordSecret))",
+            holds=lambda redis: redis.address is not None or not (redis.username or redis.password_secret),
+            field=".address",
+            message="spec.redis.address is needed with username and passwordSecret: set it, or remove them; the "
+            "operator's own Redis has a password of its own",
+        ),
+    )
+
+
 class ServingClusterSpec(ApiModel):
     """The capacity and how its pods run."""
 
@@ -155,6 +202,22 @@ class ServingClusterSpec(ApiModel):
         default=None,
         description="Namespaces whose ModelServices may run here. Left out: only the ServingCluster's own, but all "
         "for the platform's default one. What already runs of others runs on, and gets no new revision.",
+    )
+    high_availability: bool = Field(
+        default=True,
+        strict=True,
+        description="Keep the Ray head's state in Redis, so that models serve on while a head is replaced. False is "
+        "for clusters to throw away: when the head dies, all models start anew.",
+    )
+    redis: Redis = Field(default=Redis(), description="The Redis that keeps the Ray head's state.")
+
+    RULES: ClassVar = (
+        Rule(
+            cel="!has(self.redis) || !has(self.highAvailability) || self.highAvailability",
+            holds=lambda spec: spec.high_availability or "redis" not in spec.model_fields_set,
+            field=".redis",
+            message="spec.redis has no meaning with highAvailability false: remove it, or set highAvailability to true",
+        ),
     )
 
 

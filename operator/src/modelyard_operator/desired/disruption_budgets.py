@@ -10,8 +10,8 @@ def disruption_budgets(ray_cluster: Mapping[str, Any]) -> list[dict[str, Any]]:
     """PodDisruptionBudgets for the worker groups of a live RayCluster that want two workers or more.
 
     A group of one needs none: its worker leaves when its replicas serve elsewhere. Neither does the head, which runs
-    no model. The size is a number, written anew when Ray's autoscaler changes it: Kubernetes counts in percent or
-    from above only the pods of its own controllers.
+    no model; it shares one with its Redis (`redis_disruption_budgets`). The size is a number, written anew when Ray's
+    autoscaler changes it: Kubernetes counts in percent or from above only the pods of its own controllers.
     """
     name = ray_cluster["metadata"]["name"]
     sizes = {g["groupName"]: g.get("replicas") or 0 for g in ray_cluster["spec"].get("workerGroupSpecs") or []}

@@ -11,6 +11,7 @@ SERVICE_LABEL = "modelyard.dev/service"
 REVISION_LABEL = "modelyard.dev/revision"
 CLUSTER_LABEL = "modelyard.dev/serving-cluster"
 CLUSTER_NAMESPACE_LABEL = "modelyard.dev/serving-cluster-namespace"
+COMPONENT_LABEL = "modelyard.dev/component"
 KIND_LABEL = "modelyard.dev/revision-of"
 PHASE_ANNOTATION = "modelyard.dev/phase"
 PROVED_ANNOTATION = "modelyard.dev/proved"
@@ -19,6 +20,8 @@ OUTLIVED_ANNOTATION = "modelyard.dev/outlived"
 
 SERVE_PORT = 8000
 DASHBOARD_PORT = 8265
+REDIS_PORT = 6379
+REDIS_PASSWORD_KEY = "password"  # noqa: S105 - the name of a key
 
 
 def digest(value: Any, length: int = 8) -> str:
@@ -51,6 +54,16 @@ def public_path(namespace: str, name: str) -> str:
 def revision_object_name(name: str, revision: str) -> str:
     """The ControllerRevision of a revision."""
     return f"{name}-{revision}"
+
+
+def redis_name(cluster: str) -> str:
+    """All objects of the Redis that the operator runs for a ServingCluster."""
+    return f"{cluster}-redis"
+
+
+def redis_address(cluster: str) -> str:
+    """Where that Redis answers in the ServingCluster's namespace."""
+    return f"{redis_name(cluster)}:{REDIS_PORT}"
 
 
 def backend_name(namespace: str, ray_cluster: str) -> str:

@@ -7,10 +7,14 @@ from modelyard_operator.api.serving_cluster import ServingCluster
 from modelyard_operator.desired.names import (
     CLUSTER_LABEL,
     CLUSTER_NAMESPACE_LABEL,
+    COMPONENT_LABEL,
     DASHBOARD_PORT,
     MANAGED_LABEL,
+    REDIS_PASSWORD_KEY,
     SERVE_PORT,
     digest,
+    redis_address,
+    redis_name,
 )
 from modelyard_operator.desired.ray_pods import pod_template
 from modelyard_operator.desired.resolution import Platform
@@ -18,20 +22,33 @@ from modelyard_operator.desired.resolution import Platform
 _SCALED_BY_RAY = ("replicas", "scaleStrategy")
 """Fields of a worker group that Ray's autoscaler writes: we carry over what stands there."""
 
+_OF_KUBERAY = ("REDIS_USERNAME", "REDIS_PASSWORD")
+"""Variables that KubeRay gives a head with Redis; it takes no RayCluster whose head has them already."""
+
+_SURVIVING_HEAD = [
+    # A head waits ten minutes for Redis to come up, not one. One that loses Redis should end at once, as it does by
+    # itself: with more retries Ray 2.60 never connects again (docs/design/head.md).
+    {"name": "RAY_redis_db_connect_retries", "value": "1200"},
+    {"name": "RAY_redis_db_connect_wait_milliseconds", "value": "500"},
+]
+
 
 def ray_cluster_name(cluster: ServingCluster) -> str:
     """The RayCluster for new revisions: another head or Ray is another RayCluster beside this one.
 
     Only what the user wrote counts, so that a new release of the operator moves nothing. Claims are no concern of
-    the head's: adding one makes other worker groups, not another RayCluster. Nor is who may use it.
+    the head's: adding one makes other worker groups, not another RayCluster. Nor are who may use it and the volume of
+    Redis.
     """
     written = cluster.spec.model_dump(
         mode="json",
         by_alias=True,
         exclude_none=True,
         exclude_defaults=True,
-        exclude={"runtime": {"volumes"}, "allowed_namespaces": True},
+        exclude={"runtime": {"volumes"}, "allowed_namespaces": True, "redis": {"storage"}},
     )
+    if not written.get("redis"):
+        written.pop("redis", None)
     return f"{cluster.metadata.name}-{digest(written, 6)}"
 
 
@@ -45,7 +62,8 @@ def ray_cluster(cluster: ServingCluster, platform: Platform) -> dict[str, Any]:
         CLUSTER_LABEL: cluster.metadata.name,
         CLUSTER_NAMESPACE_LABEL: cluster.metadata.namespace,
     }
-    head = {
+    head_labels = labels
+    head: dict[str, Any] = {
         "name": "ray-head",
         "image": image,
         "imagePullPolicy": platform.image_pull_policy,
@@ -60,7 +78,12 @@ def ray_cluster(cluster: ServingCluster, platform: Platform) -> dict[str, Any]:
             {"name": "metrics", "containerPort": 8080},
         ],
     }
-    return {
+    if cluster.spec.high_availability:
+        head["env"] = _SURVIVING_HEAD
+        head_labels = {**labels, COMPONENT_LABEL: "head"}
+        env = tuple(variable for variable in runtime.env if variable.name not in _OF_KUBERAY)
+        runtime = runtime.model_copy(update={"env": env})
+    manifest: dict[str, Any] = {
         "apiVersion": "ray.io/v1",
         "kind": "RayCluster",
         "metadata": {
@@ -92,10 +115,27 @@ def ray_cluster(cluster: ServingCluster, platform: Platform) -> dict[str, Any]:
             },
             "headGroupSpec": {
                 "rayStartParams": {"dashboard-host": "0.0.0.0", "num-cpus": "0", "include-log-monitor": "0"},
-                "template": pod_template(runtime, head, labels=labels, placement={}),
+                "template": pod_template(runtime, head, labels=head_labels, placement={}),
             },
         },
     }
+    if cluster.spec.high_availability:
+        manifest["spec"]["gcsFaultToleranceOptions"] = _fault_tolerance(cluster)
+    return manifest
+
+
+def _fault_tolerance(cluster: ServingCluster) -> dict[str, Any]:
+    """Where the head keeps its state: under the RayCluster's uid, which KubeRay puts in where no name is given."""
+    redis, own = cluster.spec.redis, cluster.spec.redis.address is None
+    password = redis.password_secret.model_dump() if redis.password_secret else None
+    if own:
+        password = {"name": redis_name(cluster.metadata.name), "key": REDIS_PASSWORD_KEY}
+    options: dict[str, Any] = {"redisAddress": redis_address(cluster.metadata.name) if own else redis.address}
+    if redis.username:
+        options["redisUsername"] = {"value": redis.username}
+    if password:
+        options["redisPassword"] = {"valueFrom": {"secretKeyRef": password}}
+    return options
 
 
 def owner_reference(kind: str, name: str, uid: str) -> dict[str, Any]:

@@ -77,7 +77,8 @@ def pod_template(
 ) -> dict[str, Any]:
     """A hardened pod around one Ray container: non-root, read-only root, no capabilities, no API token.
 
-    `placement` adds to the pod's spec (nodeSelector, tolerations...).
+    The container's own variables come after those of the runtime. `placement` adds to the pod's spec (nodeSelector,
+    tolerations...).
     """
     volumes: list[dict[str, Any]] = [
         {"name": "tmp", "emptyDir": {}},
@@ -103,7 +104,7 @@ def pod_template(
         "containers": [
             {
                 **container,
-                "env": ray_environment(runtime),
+                "env": [*ray_environment(runtime), *container.get("env", ())],
                 "volumeMounts": mounts,
                 "readinessProbe": _READY,
                 "securityContext": {

@@ -20,6 +20,7 @@ class Platform:
     image: str
     ray_version: str
     image_pull_policy: str
+    redis_image: str
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Resolved:
     cluster_name: str
     ray_cluster: str
     request_timeout_s: float
+    outlives_head: bool
+    """Whether its workers go on while the Ray head is replaced."""
     queue_name: str | None = None
 
     @property
@@ -146,6 +149,7 @@ def resolve(
         cluster_name=cluster.metadata.name,
         ray_cluster=ray_cluster,
         request_timeout_s=parse_duration(spec.request_timeout),
+        outlives_head=cluster.spec.high_availability,
         queue_name=cluster.spec.queue_name,
     )
 

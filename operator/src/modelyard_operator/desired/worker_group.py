@@ -17,6 +17,9 @@ from modelyard_operator.desired.resolution import Resolved
 _OBJECT_STORE_BYTES = 128 * 1024**2
 """Ray's object store carries no tensors here: requests go over HTTP, weights come from files."""
 
+_WITHOUT_HEAD_S = 86_400
+"""How long a worker serves on without a head, which its state in Redis brings back; KubeRay would say 600."""
+
 
 _QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 """On pods, not on the RayCluster, which Kueue would suspend as a whole when a group is added (design/kueue.md)."""
@@ -59,13 +62,15 @@ def _group(resolved: Resolved) -> dict[str, Any]:
         ]
     if resolved.runtime.service_account_name:
         placement["serviceAccountName"] = resolved.runtime.service_account_name
-    container = {
+    container: dict[str, Any] = {
         "name": "ray-worker",
         "image": resolved.image,
         "imagePullPolicy": resolved.image_pull_policy,
         "resources": {"requests": requests, "limits": limits},
         "ports": [{"name": "serve", "containerPort": SERVE_PORT}, {"name": "metrics", "containerPort": 8080}],
     }
+    if resolved.outlives_head:
+        container["env"] = [{"name": "RAY_gcs_rpc_server_reconnect_timeout_s", "value": str(_WITHOUT_HEAD_S)}]
     labels = {
         MANAGED_LABEL: "true",
         CLUSTER_LABEL: resolved.cluster_name,

@@ -31,8 +31,11 @@ RESOURCE_QUOTA = Kind("v1", "ResourceQuota", "resourcequotas")
 LIMIT_RANGE = Kind("v1", "LimitRange", "limitranges")
 NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
-DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+STATEFUL_SET = Kind("apps/v1", "StatefulSet", "statefulsets")
+SERVICE = Kind("v1", "Service", "services")
+CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 EVENT = Kind("v1", "Event", "events")
 CRD = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
 
@@ -49,8 +52,11 @@ KINDS = (
     RESOURCE_QUOTA,
     LIMIT_RANGE,
     NAMESPACE,
-    DISRUPTION_BUDGET,
     NETWORK_POLICY,
+    STATEFUL_SET,
+    SERVICE,
+    CLAIM,
+    DISRUPTION_BUDGET,
     EVENT,
     LEASE,
     CRD,
@@ -91,4 +97,4 @@ class KubeClient(Protocol):
         """Replace the finalizers of `manifest` as it was read; `Conflict` when it has moved on."""
 
     async def create(self, manifest: Manifest) -> Manifest:
-        """Create, for Events and the Lease; `AlreadyExists` where the name is taken."""
+        """Create what is never applied again; `AlreadyExists` where the name is taken."""

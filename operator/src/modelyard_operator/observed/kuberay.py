@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from modelyard_operator.api.conditions import Reason
@@ -46,12 +47,18 @@ class RayClusterFacts:
     """Whether it has ever been up: KubeRay sets RayClusterProvisioned once and never takes it back."""
     head_ready: bool
     head_address: str
+    ready_since: datetime | None = None
+    """When it was up for the first time: a head that was made later takes the place of another one."""
+    redis: str = ""
+    """Where the head keeps its state, so that the workers serve on while it is replaced; empty: nowhere."""
 
 
 def parse_ray_cluster(manifest: Mapping[str, Any]) -> RayClusterFacts:
     """Facts of a RayCluster (kuberay ray-operator/apis/ray/v1/raycluster_types.go)."""
     metadata, status = manifest["metadata"], manifest.get("status") or {}
-    conditions = {c["type"]: c.get("status") for c in status.get("conditions") or []}
+    told = {c["type"]: c for c in status.get("conditions") or []}
+    conditions = {kind: c.get("status") for kind, c in told.items()}
+    since = told.get("RayClusterProvisioned", {}).get("lastTransitionTime")
     return RayClusterFacts(
         name=metadata["name"],
         ray_version=manifest["spec"].get("rayVersion", ""),
@@ -59,4 +66,6 @@ def parse_ray_cluster(manifest: Mapping[str, Any]) -> RayClusterFacts:
         was_ready=conditions.get("RayClusterProvisioned") == "True",
         head_ready=conditions.get("HeadPodReady") == "True",
         head_address=(status.get("head") or {}).get("podIP", ""),
+        ready_since=datetime.fromisoformat(since) if since else None,
+        redis=(manifest["spec"].get("gcsFaultToleranceOptions") or {}).get("redisAddress", ""),
     )

@@ -20,6 +20,8 @@ class ApplicationFacts:
     message: str = ""
     target: int = 0
     running: int = 0
+    recovering: bool = False
+    """Whether a new controller still looks for replicas that ran under the one before it."""
     nodes: frozenset[str] = frozenset()
     """IP addresses of the pods with a running replica."""
     placed: tuple[str, ...] = ()
@@ -59,6 +61,7 @@ def _application(name: str, app: Mapping[str, Any]) -> ApplicationFacts:
         message="\n".join(messages),
         target=int(deployment.get("target_num_replicas") or 0),
         running=len(running),
+        recovering=any(replica.get("state") == "RECOVERING" for replica in replicas),
         nodes=frozenset(str(replica["node_ip"]) for replica in running if replica.get("node_ip")),
         placed=tuple(sorted(str(replica["node_ip"]) for replica in replicas if replica.get("node_ip"))),
         config=None if deleting else app.get("deployed_app_config"),

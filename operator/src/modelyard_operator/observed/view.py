@@ -62,6 +62,8 @@ class ClusterView:
     ray_clusters: Mapping[str, RayClusterView] = field(default_factory=dict)
     trouble: Failure | None = None
     """What keeps the whole cluster from working: KubeRay absent, head gone..."""
+    redis: Failure | None = None
+    """What is wrong with the Redis that keeps the heads' state: what runs goes on without it."""
 
     def application(self, ray_cluster: str, name: str) -> ApplicationFacts | None:
         """Facts of an application; None where it is not there or Serve cannot be asked."""

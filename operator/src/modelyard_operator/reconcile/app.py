@@ -101,6 +101,7 @@ class App:
             image=self.settings.serving_image,
             ray_version=self.settings.ray_version,
             image_pull_policy=self.settings.image_pull_policy,
+            redis_image=self.settings.redis_image,
         )
 
     @property

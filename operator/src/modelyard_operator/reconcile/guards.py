@@ -7,6 +7,7 @@ from modelyard_operator.api.serving_cluster import ServingCluster
 from modelyard_operator.desired.disruption_budgets import disruption_budgets
 from modelyard_operator.desired.names import CLUSTER_LABEL, CLUSTER_NAMESPACE_LABEL
 from modelyard_operator.desired.network_policies import network_policy
+from modelyard_operator.desired.redis import redis_disruption_budgets
 from modelyard_operator.kube.client import DISRUPTION_BUDGET, NETWORK_POLICY, SERVING_CLUSTER, Kind, Manifest
 from modelyard_operator.kube.errors import Forbidden, Invalid
 from modelyard_operator.observed.failures import Failure
@@ -22,7 +23,9 @@ class Guards:
 
     async def keep(self, cluster: ServingCluster, ray_clusters: Iterable[Manifest]) -> Failure | None:
         """Keep them as they should be; what is wrong where one is refused, for models serve without them too."""
-        budgets = [budget for manifest in ray_clusters for budget in disruption_budgets(manifest)]
+        standing = list(ray_clusters)
+        budgets = [budget for manifest in standing for budget in disruption_budgets(manifest)]
+        budgets += redis_disruption_budgets(cluster, standing)
         policies = [network_policy(cluster, self._app.peers)] if self._app.settings.network_policies else []
         refused = None
         for kind, wanted in ((NETWORK_POLICY, policies), (DISRUPTION_BUDGET, budgets)):

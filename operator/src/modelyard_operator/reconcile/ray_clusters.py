@@ -10,6 +10,7 @@ from modelyard_operator.api.serving_cluster import ServingCluster
 from modelyard_operator.desired.names import CLUSTER_LABEL, CLUSTER_NAMESPACE_LABEL
 from modelyard_operator.desired.pool_shares import Group
 from modelyard_operator.desired.ray_cluster import ray_cluster, with_groups, without_sizes
+from modelyard_operator.desired.redis import uses_own_redis
 from modelyard_operator.desired.revision import Phase, Revision
 from modelyard_operator.desired.worker_group import sized
 from modelyard_operator.kube.client import ACCELERATOR_POOL, POD, RAY_CLUSTER, SERVING_CLUSTER, Manifest
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 
 RENDERED_ANNOTATION = "modelyard.dev/rendered-spec"
 """The RayCluster's spec without groups, as it was rendered when it was made: what runs is restored to this."""
+
+CLEANUP_ANNOTATION = "ray.io/gcs-ft-deletion-timeout"
+"""How long KubeRay's Job may take to clear a deleted RayCluster's state from Redis, in seconds of text."""
+CLEANUP_S, NO_CLEANUP_S = "60", "1"
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,11 @@ class Standing:
     def leaving_of(self, name: str) -> tuple[PodFacts, ...]:
         """The workers of one RayCluster that are on their way out and still serve."""
         return self.leaving.get(name, ())
+
+    @property
+    def redis(self) -> PodFacts | None:
+        """The pod of the operator's own Redis, which belongs to no RayCluster."""
+        return next(iter(self.pods_of("")), None)
 
 
 class RayClusters:
@@ -89,6 +99,26 @@ class RayClusters:
         await self._app.upkeep.put_away(live)
         log.info("RayCluster %s/%s is no longer needed: deleted", key.namespace, live["metadata"]["name"])
 
+    async def clear(self, key: Key) -> bool:
+        """Delete all RayClusters, before their Redis goes; whether none is left.
+
+        Where the operator's own Redis goes with them there is nothing to clear in it, and in a namespace that is being
+        deleted KubeRay's Job could not even be made: it is told not to wait for it.
+        """
+        labels = f"{CLUSTER_LABEL}={key.name},{CLUSTER_NAMESPACE_LABEL}={key.namespace}"
+        left = await self._app.kube.list(RAY_CLUSTER, namespace=key.namespace, labels=labels)
+        for live in left:
+            annotations = live["metadata"].get("annotations") or {}
+            if uses_own_redis(key.name, live) and annotations.get(CLEANUP_ANNOTATION) != NO_CLEANUP_S:
+                told = {**annotations, CLEANUP_ANNOTATION: NO_CLEANUP_S}
+                fields = ("name", "namespace", "labels", "ownerReferences", "uid", "resourceVersion")
+                kept = {name: live["metadata"][name] for name in fields if name in live["metadata"]}
+                spoken = {name: value for name, value in live.items() if name != "status"}
+                await self._app.kube.apply({**spoken, "metadata": {**kept, "annotations": told}})
+            if "deletionTimestamp" not in live["metadata"]:
+                await self._app.upkeep.put_away(live)
+        return not left
+
     async def apply(self, cluster: ServingCluster, name: str, standing: Standing, tenants: Tenants) -> Manifest:
         """Make or correct one RayCluster; gives it as it stands."""
         live, pods = standing.manifests.get(name), standing.pods_of(name)
@@ -105,6 +135,8 @@ class RayClusters:
             base["spec"], rendered = json.loads(kept), kept
         base["metadata"]["annotations"] = {RENDERED_ANNOTATION: rendered}
         leaving = standing.leaving_of(name)
+        if "gcsFaultToleranceOptions" in base["spec"]:
+            base["metadata"]["annotations"][CLEANUP_ANNOTATION] = CLEANUP_S
         groups = {
             r.group["groupName"]: _roomy(sized(r.group, self._group_size(r, standing)), pods, leaving)
             for r in tenants.running()

@@ -79,7 +79,8 @@ async def revisions_of(
     kube: Reader, *, namespace: str | None = None, service: str | None = None, cluster: Key | None = None
 ) -> Revisions:
     """All revisions, those of one service, or those on one ServingCluster."""
-    labels = f"{MANAGED_LABEL}=true" + (f",{SERVICE_LABEL}={service}" if service else "")
+    # The revisions that Kubernetes keeps of Redis's StatefulSet have all our labels but that of a service.
+    labels = f"{MANAGED_LABEL}=true,{SERVICE_LABEL}" + (f"={service}" if service else "")
     if cluster is not None:
         labels += f",{CLUSTER_LABEL}={cluster.name},{CLUSTER_NAMESPACE_LABEL}={cluster.namespace}"
     found: dict[tuple[Key, str], list[Revision]] = {}

@@ -8,12 +8,13 @@ from typing import Any
 
 from modelyard_operator.api.conditions import Reason
 from modelyard_operator.desired.names import DASHBOARD_PORT, parse_application_name, revision_object_name
-from modelyard_operator.desired.revision import DOWN_PHASES
+from modelyard_operator.desired.revision import DOWN_PHASES, Phase
 from modelyard_operator.desired.serve_config import ServeChange, fragments, keeping_sizes, serve_change
 from modelyard_operator.kube.client import CONTROLLER_REVISION, MODEL_SERVICE, SECRET, Manifest
 from modelyard_operator.observed.failures import Failure
 from modelyard_operator.observed.kuberay import RayClusterFacts, parse_ray_cluster
 from modelyard_operator.observed.pods import PodFacts
+from modelyard_operator.observed.recovery import is_recovering, recovering
 from modelyard_operator.observed.serve import ApplicationFacts, parse_details
 from modelyard_operator.observed.view import RayClusterView
 from modelyard_operator.ray.client import ConfigRefused, ServeUnreachable
@@ -54,6 +55,13 @@ class ServeWriter:
         client = self._app.serve_clients.client(f"{facts.head_address}:{DASHBOARD_PORT}", token)
         try:
             applications = parse_details(await client.details())
+            active = [
+                r.application
+                for r in state.tenants.revisions
+                if r.phase is Phase.ACTIVE and r.ray_cluster == facts.name
+            ]
+            if is_recovering(facts, pods, [applications.get(name) for name in active], self._app.clock()):
+                return RayClusterView(facts, pods, None, recovering(facts))
             change = await self._change(state, facts.name, applications)
             if change.removed:
                 state.tenants.confirm()
@@ -118,10 +126,12 @@ class ServeWriter:
         if head is not None and head.trouble is not None:
             return head.trouble
         if facts.was_ready and not facts.head_ready:
+            meanwhile = (
+                "replicas on its workers serve on meanwhile." if facts.redis else "the models are then started again."
+            )
             return Failure(
                 Reason.HEAD_GONE,
-                f"The head of RayCluster {facts.name} is gone; KubeRay starts another one, "
-                "and the models are then started again.",
+                f"The head of RayCluster {facts.name} is gone; KubeRay starts another one, and {meanwhile}",
             )
         made = datetime.fromisoformat(manifest["metadata"]["creationTimestamp"])
         if not facts.seen_by_kuberay and self._app.clock() - made > _TAKEN_UP_WITHIN:

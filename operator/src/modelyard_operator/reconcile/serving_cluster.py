@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 from modelyard_operator.api.conditions import Reason
 from modelyard_operator.api.serving_cluster import ServingCluster, ServingClusterStatus
@@ -14,7 +15,7 @@ from modelyard_operator.kube.client import (
     SERVING_CLUSTER,
     Manifest,
 )
-from modelyard_operator.kube.errors import Forbidden, Invalid
+from modelyard_operator.kube.errors import Forbidden, Invalid, KindAbsent
 from modelyard_operator.observed.failures import Failure
 from modelyard_operator.observed.kuberay import kuberay_trouble
 from modelyard_operator.observed.view import ClusterView, RayClusterView
@@ -24,6 +25,7 @@ from modelyard_operator.reconcile.pool_division import RayClusterState
 from modelyard_operator.reconcile.pool_ledger import Place
 from modelyard_operator.reconcile.ray_clusters import RayClusters
 from modelyard_operator.reconcile.reading import InvalidSpec, Unconfirmed, parse
+from modelyard_operator.reconcile.redis import RedisKeeper
 from modelyard_operator.reconcile.result import Key, Result
 from modelyard_operator.reconcile.routes import ROUTES
 from modelyard_operator.reconcile.serve_writer import ServeWriter
@@ -34,6 +36,10 @@ from modelyard_operator.status.serving_cluster import ClusterFacts, cluster_stat
 log = logging.getLogger(__name__)
 
 _MOVING_S, _RESTING_S, _WITHOUT_KUBERAY_S = 1.0, 10.0, 5.0
+_LET_GO_AFTER = timedelta(seconds=90)
+"""A deletion waits so long for KubeRay to take the RayClusters away; one that is gone must not hold it for ever."""
+_NO_REDIS_TO_COME = (Reason.NO_STORAGE_CLASS, Reason.CONFIG_REFUSED)
+"""Without Redis no head can start: a first RayCluster is not even made."""
 
 
 class ServingClusterLoop:
@@ -42,6 +48,7 @@ class ServingClusterLoop:
     def __init__(self, app: App) -> None:
         self._app = app
         self._ray_clusters = RayClusters(app)
+        self._redis = RedisKeeper(app)
         self._writer = ServeWriter(app)
         self._guards = Guards(app)
 
@@ -55,15 +62,12 @@ class ServingClusterLoop:
     async def _look(self, key: Key, *, confirmed: bool) -> Result:
         manifest = await self._app.seen.get(SERVING_CLUSTER, key.name, namespace=key.namespace)
         if manifest is None:
-            self._app.views.pop(key, None)
-            self._app.pools.forget(key)
+            self._forget(key)
             return Result(done=True)
         tenants = await tenants_of(self._app, key, confirmed=confirmed)
         if "deletionTimestamp" in manifest["metadata"] and not await self._is_needed(key, tenants):
             tenants.confirm()
-            self._app.views.pop(key, None)
-            self._app.pools.forget(key)
-            return Result(done=True)
+            return await self._let_go(key, manifest)
         try:
             cluster = parse(ServingCluster, manifest)
         except InvalidSpec as error:
@@ -77,6 +81,25 @@ class ServingClusterLoop:
         await self._show(key, manifest, cluster, tenants, view)
         return Result(requeue_after_s=_RESTING_S if _is_at_rest(view, tenants) else _MOVING_S)
 
+    async def _let_go(self, key: Key, manifest: Manifest) -> Result:
+        """Deletion: first the RayClusters, then, with the object itself, the Redis that keeps their heads' state."""
+        since = datetime.fromisoformat(manifest["metadata"]["deletionTimestamp"])
+        try:
+            is_clear = await self._ray_clusters.clear(key)
+        except KindAbsent:
+            is_clear = True
+        if not is_clear and self._app.clock() - since <= _LET_GO_AFTER:
+            return Result(requeue_after_s=_MOVING_S)
+        if not is_clear:
+            log.warning("KubeRay has not taken the RayClusters of %s away: let go without them", key)
+        self._forget(key)
+        return Result(done=True)
+
+    def _forget(self, key: Key) -> None:
+        self._app.views.pop(key, None)
+        self._app.pools.forget(key)
+        self._redis.forget(key)
+
     async def _is_needed(self, key: Key, tenants: Tenants) -> bool:
         """Whether a ServingCluster that is being deleted must wait: services are bound, and its namespace stays."""
         if not tenants.by_key:
@@ -88,6 +111,7 @@ class ServingClusterLoop:
         current = ray_cluster_name(cluster)
         needed = {current, *(r.ray_cluster for r in tenants.running())}
         standing = await self._ray_clusters.standing(key, needed, confirmed=tenants.confirmed)
+        redis = await self._redis.keep(key, cluster, standing, tenants)
         views: dict[str, RayClusterView] = {}
         made: list[Manifest] = []
         refused: Failure | None = None
@@ -100,6 +124,8 @@ class ServingClusterLoop:
                 continue
             if live is None and name != current:
                 continue  # Its revisions say what ran there; without it they have nothing to run on and move on.
+            if live is None and redis is not None and redis.reason in _NO_REDIS_TO_COME:
+                continue
             try:
                 applied = await self._ray_clusters.apply(cluster, name, standing, tenants)
             except (Invalid, Forbidden) as error:
@@ -118,8 +144,8 @@ class ServingClusterLoop:
             )
         refused = refused or await self._guards.keep(cluster, made)
         self._app.pools.forget(key, keep=views)
-        trouble = refused or (views[current].trouble if current in views else None)
-        return ClusterView(current=current, ray_clusters=views, trouble=trouble)
+        trouble = refused or (views[current].trouble if current in views else redis)
+        return ClusterView(current=current, ray_clusters=views, trouble=trouble, redis=redis)
 
     def _listening(self, key: Key, name: str, seen: RayClusterView) -> frozenset[str] | None:
         """Workers with a replica; as they were while Serve cannot be asked."""
@@ -149,7 +175,10 @@ class ServingClusterLoop:
             if before is None or _ways(before) != _ways(view):
                 self._app.wakeups.wake(*ROUTES)
         facts = ClusterFacts(
-            view, services=len(tenants.by_key), deleting=cluster.metadata.deletion_timestamp is not None
+            view,
+            services=len(tenants.by_key),
+            deleting=cluster.metadata.deletion_timestamp is not None,
+            highly_available=cluster.spec.high_availability,
         )
         new = cluster_status(cluster, facts, self._app.clock())
         await self._write(key, manifest, cluster.status, new)

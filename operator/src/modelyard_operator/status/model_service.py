@@ -141,12 +141,20 @@ def _unseen(service: ModelService, facts: ServiceFacts, active: Revision) -> Con
     """Serve cannot be asked, or has just lost the application: what was true may still be."""
     cluster = facts.view.ray_clusters.get(active.ray_cluster) if facts.view else None
     trouble = cluster.trouble if cluster else facts.view.trouble if facts.view else None
-    if trouble is not None and trouble.reason is not Reason.SERVE_UNREACHABLE:
-        return condition(B, False, Reason.NOT_SERVING, trouble.message)
     before = next((c for c in service.status.conditions if c.type is B), None)
+    lost = trouble is not None and trouble.reason is not Reason.SERVE_UNREACHABLE
+    if trouble is not None and lost and not _serves_on(before, cluster, active):
+        return condition(B, False, Reason.NOT_SERVING, trouble.message)
     if before is not None and before.status == "True":
         return before
     return condition(B, False, Reason.NOT_SERVING, "Ray Serve does not run it yet.")
+
+
+def _serves_on(before: Condition | None, cluster: RayClusterView | None, active: Revision) -> bool:
+    """Whether replicas that served before the head was lost still do: on workers that outlive it."""
+    if before is None or before.reason != Reason.SERVING or cluster is None or not cluster.facts.redis:
+        return False
+    return any(pod in cluster.ways for pod in cluster.group_pods(active.group["groupName"]))
 
 
 def _was_available(service: ModelService) -> bool:

@@ -8,6 +8,11 @@ from modelyard_operator.api.serving_cluster import ServingCluster, ServingCluste
 from modelyard_operator.observed.view import ClusterView
 from modelyard_operator.status.conditions import condition, stamped
 
+_ONE_HEAD = (
+    "Its head was made before spec.highAvailability and keeps no state: when it dies, all models start anew. Any "
+    "change of spec.head, or of spec.runtime but its volumes, makes another one beside it."
+)
+
 
 @dataclass(frozen=True)
 class ClusterFacts:
@@ -16,6 +21,8 @@ class ClusterFacts:
     view: ClusterView
     services: int
     deleting: bool
+    highly_available: bool
+    """Whether its heads should keep their state."""
 
 
 def cluster_status(cluster: ServingCluster, facts: ClusterFacts, now: datetime) -> ServingClusterStatus:
@@ -53,16 +60,14 @@ def _conditions(facts: ClusterFacts) -> tuple[Condition, ...]:
     trouble = facts.view.trouble
     if current is not None and current.applications is not None:
         workers = sum(pod.ready and not pod.is_head for pod in current.pods)
-        up = condition(available, True, Reason.SERVING, f"Ray Serve answers; {workers} workers are ready.")
+        note = "" if current.facts.redis or not facts.highly_available else f" {_ONE_HEAD}"
+        up = condition(available, True, Reason.SERVING, f"Ray Serve answers; {workers} workers are ready.{note}")
         moving = condition(progress, False, Reason.COMPLETE)
     else:
         waits_for = trouble.message if trouble else "The Ray head is starting."
         reason = trouble.reason if trouble else Reason.HEAD_STARTING
         up = condition(available, False, reason, waits_for)
         moving = condition(progress, trouble is None, reason, waits_for)
-    wrong = (
-        condition(degrade, True, trouble.reason, trouble.message)
-        if trouble
-        else condition(degrade, False, Reason.HEALTHY)
-    )
+    told = trouble or facts.view.redis
+    wrong = condition(degrade, True, told.reason, told.message) if told else condition(degrade, False, Reason.HEALTHY)
     return accepted, up, moving, wrong, up.model_copy(update={"type": ready})
