@@ -1,6 +1,7 @@
 """`modelyard status`."""
 
 import json
+import re
 
 import pytest
 from tests.unit.cli.conftest import Manifest, Shell, condition, serving
@@ -123,3 +124,18 @@ def test_a_service_that_is_being_deleted_is_waited_for(shell: Shell) -> None:
     shell.kube.remove(MODEL_SERVICE, "smollm2", namespace="team-a")
     shell.kube.put(service)
     assert "Wait: it goes when" in shell("status", "smollm2").stdout
+
+
+def test_a_rollout_has_a_plan_with_times(shell: Shell) -> None:
+    plan = [
+        {"step": "make 1 worker", "seconds": 27.5},
+        {"step": "revision 1a2b3c4d finishes its requests", "atMost": 3600},
+        {"step": "wait for room"},
+    ]
+    shell.put_service("smollm2", **serving() | {"plan": plan})
+    told = shell("status", "smollm2").stdout
+    assert re.search(r"make 1 worker +about 27.5 s, as the last time", told)
+    assert re.search(r"finishes its requests +at most 3600 s", told)
+    assert re.search(r"wait for room +not known", told)
+    shell.put_service("smollm2", **serving())
+    assert "Plan" not in shell("status", "smollm2").stdout

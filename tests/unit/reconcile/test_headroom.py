@@ -70,6 +70,14 @@ async def test_what_waits_writes_nothing(full: World) -> None:
     assert (full.kube.writes[writes:], full.serve.puts[puts:]) == ([], [])
 
 
+async def test_what_waits_looks_again_though_nobody_wakes_it(full: World) -> None:
+    full.apply_service()
+    await full.settle()
+    assert (await full.service_loop.reconcile(SERVICE)).requeue_after_s is None
+    full.apply_service(OTHER)
+    assert (await full.service_loop.reconcile(SERVICE)).requeue_after_s == 5.0
+
+
 async def test_replace_refuses_first_and_never_runs_more_than_fits(full: World) -> None:
     full.apply_service(**REPLACE)
     await full.settle()

@@ -335,7 +335,7 @@ class ModelServiceLoop:
         if steps.failed is not None and memory.failed_at is not None:
             due = memory.failed_at + timedelta(seconds=_retry_delay(memory.failures)) - now
             return Result(requeue_after_s=max(0.5, due.total_seconds()))
-        moving = any(r.phase is not Phase.ACTIVE for r in steps.revisions) or not steps.revisions
+        moving = steps.waits or any(r.phase is not Phase.ACTIVE for r in steps.revisions) or not steps.revisions
         return Result(requeue_after_s=5.0 if moving or not self._app.has_settled(key) else None)
 
 

@@ -71,7 +71,9 @@ def _start(facts: PlanFacts, candidate: Revision | None) -> list[PlanStep]:
         application = facts.view.application(candidate.ray_cluster, candidate.application) if facts.view else None
         if application is not None and 0 < application.target <= application.running:
             return [_timed("prove it by an inference", last, "proof")]
-    lacking = max(0, replicas - _idle(facts, candidate)) if candidate is not None else 0
+    # What takes the place of another takes its workers too.
+    idle = _idle(facts, candidate) if candidate is not None else 0 if facts.waits else replicas
+    lacking = max(0, replicas - idle)
     noun = "worker" if lacking == 1 else "workers"
     make = (
         [_timed(f"make {lacking} {noun}", last, "provisioning", "scheduling", "image", "ray_join")] if lacking else []
