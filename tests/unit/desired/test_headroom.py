@@ -72,6 +72,8 @@ def test_a_worker_asks_for_what_its_group_says() -> None:
         (replace(PLENTY, nodes=()), 0),
         (replace(PLENTY, nodes=(), idle=2), 2),
         (Capacity(limit=3, used=2, idle=5), 1),
+        (Capacity(limit=9, used=2, share=3), 3),
+        (Capacity(limit=3, used=2, share=3), 1),
     ],
 )
 def test_how_many_fit(capacity: Capacity, fitting: int) -> None:
@@ -130,6 +132,23 @@ def test_room_beside_changes_nothing() -> None:
 )
 def test_a_place_is_shared_so_that_most_serve_at_the_worst_moment(replicas: int, limit: int, expected: Room) -> None:
     assert room(WORKER, replicas, Capacity(limit=limit, used=replicas), Held(replicas, **HERE)) == expected
+
+
+def test_another_group_of_the_pool_gives_back_what_the_pools_limits_count() -> None:
+    full = Capacity(limit=5, used=0, share=0)
+    assert room(WORKER, 2, full, Held(2, same_limits=True)) == Room(beside=False, keep=1, bring=1)
+    assert room(WORKER, 2, full, Held(2)) == Room(beside=False)
+    assert "spec.limits of AcceleratorPool cpu leave 0 more" in shortage(WORKER, 2, full)
+
+
+def test_replicas_that_share_a_worker_count_together() -> None:
+    shared = replace(WORKER, replicas=4)
+    assert most(shared, Capacity(limit=2, used=3), Held()) == 5
+    assert most(shared, replace(PLENTY, quotas=(quota(pods="1"),), idle=2), Held()) == 6
+    told = shortage(shared, 4, Capacity(limit=1, used=3))
+    assert told == (
+        "needs 1 more worker cpu/small (1 cpu, 2Gi memory); AcceleratorPool cpu has 1 of 1 workers in use"
+    )
 
 
 def test_no_place_is_made_where_that_helps_nothing() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from tests.unit.desired.samples import cluster_manifest, pool_manifest
-from tests.unit.reconcile.world import SERVICE, World
+from tests.unit.reconcile.world import GATEWAYS, SERVICE, World
 
 from modelyard_operator.kube.client import LIMIT_RANGE, MODEL_SERVICE, RESOURCE_QUOTA, Manifest
 from modelyard_operator.kube.errors import Forbidden
@@ -60,6 +60,27 @@ async def test_an_update_without_room_waits_says_so_and_goes_on_by_itself(full: 
     assert plan(full) == []
 
 
+@pytest.mark.parametrize("policy", ["Wait", "Replace"])
+async def test_the_limits_of_a_pool_over_all_clusters_count(world: World, policy: str) -> None:
+    world.kube.put(pool_manifest(limits={"maxWorkersPerNamespace": 1}))
+    rollout: Any = {"rollout": {"onNoHeadroom": policy}}
+    world.apply_service(**rollout)
+    await world.settle()
+    before = world.revisions
+    world.apply_service(OTHER, **rollout)
+    await world.settle()
+    if policy == "Replace":
+        assert world.revisions.keys() != before.keys()
+        assert world.conditions()["Ready"] == ("True", "Serving")
+        return
+    assert world.revisions == before
+    assert world.conditions()["Progressing"] == ("True", "NoHeadroom")
+    assert "spec.limits of AcceleratorPool cpu leave 0 more" in world.message("Progressing")
+    world.kube.put(pool_manifest(limits={"maxWorkersPerNamespace": 2}))
+    await world.settle()
+    assert world.conditions()["Progressing"] == ("False", "Complete")
+
+
 async def test_what_waits_writes_nothing(full: World) -> None:
     full.apply_service()
     await full.settle()
@@ -102,6 +123,21 @@ async def test_replace_refuses_first_and_never_runs_more_than_fits(full: World) 
     assert list(full.revisions.values()) == ["Active"]
     assert "Replacing" in phases
     assert full.conditions()["Ready"] == ("True", "Serving")
+
+
+async def test_what_makes_place_serves_until_every_gateway_refuses(full: World) -> None:
+    full.apply_service(**REPLACE)
+    await full.settle()
+    (old,) = full.applications
+    full.deaf = {GATEWAYS[1]}
+    full.apply_service(OTHER, **REPLACE)
+    await turns(full, 20)
+    assert full.applications == {old: "RUNNING"}
+    assert list(full.revisions.values()) == ["Yielding"]
+    assert plan(full)[0] == "stop the requests at the gateways"
+    full.deaf = set()
+    await full.settle()
+    assert old not in full.applications
 
 
 async def test_of_several_replicas_one_part_after_the_other_makes_place(world: World) -> None:

@@ -30,6 +30,8 @@ class Worker:
     containers: tuple[tuple[Amounts, Amounts], ...]
     """Requests and limits of each container."""
     priority_class: str = ""
+    replicas: int = 1
+    """Replicas that share it."""
 
 
 def worker_of(pool: str, shape: str, group: dict[str, Any]) -> Worker:
@@ -80,13 +82,13 @@ class Capacity:
     """What bounds more workers of a group."""
 
     limit: int
-    """Workers that the pool allows."""
+    """Workers that the pool allows in the group."""
     used: int
     """Replicas that are to run on them."""
     share: int | None = None
-    """Workers that the pool's limits over all clusters leave for them; None: it has none."""
+    """Replicas that the pool's limits over all clusters leave; None: it has none."""
     idle: int = 0
-    """Workers of the group that are there and have no replica."""
+    """Replicas that workers of the group could take now."""
     quotas: tuple[QuotaFacts, ...] = ()
     nodes: tuple[NodeFacts, ...] | None = None
     """Those that the pool's workers may go to; None where nodes do not decide."""
@@ -125,11 +127,11 @@ def room(worker: Worker, replicas: int, capacity: Capacity, held: Held) -> Room:
 
 def most(worker: Worker, capacity: Capacity, given: Held) -> int:
     """How many replicas on workers of this kind fit now, once `given` is given back."""
-    allowed = capacity.limit - capacity.used + (given.replicas if given.same_pool else 0)
+    allowed = capacity.limit * worker.replicas - capacity.used + (given.replicas if given.same_pool else 0)
     if capacity.share is not None:
         allowed = min(allowed, capacity.share + (given.replicas if given.same_limits else 0))
     there = capacity.idle + (given.replicas if given.same_group else 0)
-    return max(0, min(allowed, there + _new_pods(worker, capacity, given)))
+    return max(0, min(allowed, there + worker.replicas * _new_pods(worker, capacity, given)))
 
 
 def _new_pods(worker: Worker, capacity: Capacity, given: Held) -> int:
@@ -213,11 +215,12 @@ def shortage(worker: Worker, replicas: int, capacity: Capacity) -> str:
     if most(worker, capacity, Held()) >= replicas:
         return ""
     lacks = []
-    if capacity.limit - capacity.used < replicas:
-        lacks.append(f"AcceleratorPool {worker.pool} has {capacity.used} of {capacity.limit} workers in use")
+    if capacity.limit * worker.replicas - capacity.used < replicas:
+        busy = _workers(worker, capacity.used)
+        lacks.append(f"AcceleratorPool {worker.pool} has {busy} of {capacity.limit} workers in use")
     if capacity.share is not None and capacity.share < replicas:
         lacks.append(f"spec.limits of AcceleratorPool {worker.pool} leave {capacity.share} more")
-    pods = max(0, replicas - capacity.idle)
+    pods = _workers(worker, max(0, replicas - capacity.idle))
     for quota in capacity.quotas:
         for key, each in _charged(quota, worker).items() if covers(quota, worker) else ():
             if _fitting(_left(quota, key, Held()), each) < pods:
@@ -225,13 +228,17 @@ def shortage(worker: Worker, replicas: int, capacity: Capacity) -> str:
                 lacks.append(f"ResourceQuota {quota.name} leaves {key} {left} of {amount_text(key, quota.hard[key])}")
     if capacity.nodes is not None and sum(_on_node(node, worker, Held()) for node in capacity.nodes) < pods:
         lacks.append(_nodes_text(worker, capacity.nodes))
-    return f"needs {_workers_text(worker, replicas)}; {'; '.join(lacks)}"
+    return f"needs {_workers_text(worker, _workers(worker, replicas))}; {'; '.join(lacks)}"
 
 
-def _workers_text(worker: Worker, replicas: int) -> str:
+def _workers(worker: Worker, replicas: int) -> int:
+    return -(-replicas // worker.replicas)
+
+
+def _workers_text(worker: Worker, count: int) -> str:
     asked = ", ".join(f"{amount_text(name, amount)} {name}" for name, amount in sorted(worker.requests.items()))
-    each = " each" if replicas > 1 else ""
-    return f"{replicas} more {'worker' if replicas == 1 else 'workers'} {worker.pool}/{worker.shape} ({asked}{each})"
+    each = " each" if count > 1 else ""
+    return f"{count} more {'worker' if count == 1 else 'workers'} {worker.pool}/{worker.shape} ({asked}{each})"
 
 
 def _nodes_text(worker: Worker, nodes: Iterable[NodeFacts]) -> str:

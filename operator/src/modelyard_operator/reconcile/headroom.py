@@ -111,7 +111,8 @@ class Headroom:
         surge = Surge(service, wanted, revisions, view)
         if surge.base is None and candidate is None:
             return unseen
-        return await self._outlook(surge, with_defaults(worker, ranges), quotas)
+        shared = replace(with_defaults(worker, ranges), replicas=wanted.shape.replicas_per_worker)
+        return await self._outlook(surge, shared, quotas)
 
     async def _bounds(self, namespace: str) -> tuple[tuple[LimitRangeItem, ...], tuple[QuotaFacts, ...]]:
         ranges = parse_limit_ranges(await self._list(LIMIT_RANGE, namespace))
@@ -142,7 +143,7 @@ class Headroom:
         replicas = surge_replicas(surge.service.spec, _running(surge))
         capacity = replace(capacity, share=self._share(surge, worker.group, replicas))
         ready = cluster.group_pods(worker.group) if cluster else ()
-        capacity = replace(capacity, idle=max(0, sum(pod.ready for pod in ready) - capacity.used))
+        capacity = replace(capacity, idle=max(0, worker.replicas * sum(pod.ready for pod in ready) - capacity.used))
         if surge.candidate is not None and fits(surge.candidate, surge.wanted):
             own = surge.view.application(surge.candidate.ray_cluster, surge.candidate.application)
             lacking = max(0, (own.target if own else replicas) - (own.running if own else 0))
