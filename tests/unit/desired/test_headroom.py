@@ -146,9 +146,7 @@ def test_replicas_that_share_a_worker_count_together() -> None:
     assert most(shared, Capacity(limit=2, used=3), Held()) == 5
     assert most(shared, replace(PLENTY, quotas=(quota(pods="1"),), idle=2), Held()) == 6
     told = shortage(shared, 4, Capacity(limit=1, used=3))
-    assert told == (
-        "needs 1 more worker cpu/small (1 cpu, 2Gi memory); AcceleratorPool cpu has 1 of 1 workers in use"
-    )
+    assert told == ("needs 1 more worker cpu/small (1 cpu, 2Gi memory); AcceleratorPool cpu has 1 of 1 workers in use")
 
 
 def test_no_place_is_made_where_that_helps_nothing() -> None:
