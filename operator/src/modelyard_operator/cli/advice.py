@@ -40,6 +40,7 @@ ADVICE = {
     Reason.NOT_SERVING: ("See what its replicas say.", _LOGS),
     Reason.DELETING: ("Wait: it goes when the gateways send it no more requests.", _OPERATOR),
     Reason.COMPLETE: ("Nothing.", _WATCH),
+    Reason.QUEUED: ("Wait until Kueue admits the worker pod, or have the queue's quota raised.", _DESCRIBE_PODS),
     Reason.NO_HEADROOM: ("Free workers, add some, or set spec.rollout.onNoHeadroom: Replace.", _EDIT),
     Reason.WAITING_FOR_CLUSTER: ("Wait for the Ray head; see where it stands.", _HEAD),
     Reason.WAITING_FOR_WORKER: ("Wait for a node and the worker pod; see where it stands.", _DESCRIBE_PODS),
