@@ -38,7 +38,7 @@ def view(*apps: ApplicationFacts, pods: tuple[PodFacts, ...] = ()) -> ClusterVie
 
 def app(of: Revision, running: int = 1, node: str = "10.0.0.1") -> ApplicationFacts:
     status = "RUNNING" if running else "DEPLOYING"
-    return ApplicationFacts(of.application, status, "", 1, running, frozenset({node} if running else ()))
+    return ApplicationFacts(of.application, status, "", 1, running, nodes=frozenset({node} if running else ()))
 
 
 def worker(address: str) -> PodFacts:
