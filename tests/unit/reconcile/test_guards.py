@@ -1,5 +1,7 @@
 """The guards of a ServingCluster's Ray pods come, follow, go, and never stand in the way of serving."""
 
+from datetime import timedelta
+
 import pytest
 from tests.unit.desired.samples import pool_manifest
 from tests.unit.reconcile.world import CLUSTER, World
@@ -33,11 +35,27 @@ async def test_a_budget_follows_the_size_of_its_group(world: World) -> None:
     assert names(world, DISRUPTION_BUDGET) == ["shared-redis"]
 
 
+async def test_guards_are_asked_for_once_a_minute_at_rest(world: World) -> None:
+    world.apply_service()
+    await world.settle()
+
+    async def asked() -> int:
+        before = len(world.kube.requests)
+        await world.reconcile(SERVING_CLUSTER, CLUSTER, world.cluster_loop.reconcile)
+        new = world.kube.requests[before:]
+        return sum(each.kind in ("NetworkPolicy", "PodDisruptionBudget") for each in new)
+
+    assert [await asked(), await asked()] == [0, 0]
+    world.now += timedelta(seconds=60)
+    assert [await asked(), await asked()] == [2, 0]
+
+
 async def test_the_policy_is_restored_and_goes_when_it_is_turned_off(world: World) -> None:
     world.apply_service()
     await world.settle()
     (policy,) = world.kube.all(NETWORK_POLICY)
     world.kube.put({**policy, "spec": {**policy["spec"], "ingress": [{}]}})
+    world.now += timedelta(seconds=60)
     await world.settle()
     assert world.kube.all(NETWORK_POLICY)[0]["spec"] == policy["spec"]
     world.settings = world.settings.model_copy(update={"network_policies": False})
