@@ -35,7 +35,7 @@ async def test_a_budget_follows_the_size_of_its_group(world: World) -> None:
     assert names(world, DISRUPTION_BUDGET) == ["shared-redis"]
 
 
-async def test_guards_are_asked_for_once_a_minute_at_rest(world: World) -> None:
+async def test_guards_are_asked_for_twice_a_minute_at_rest(world: World) -> None:
     world.apply_service()
     await world.settle()
 
@@ -46,7 +46,7 @@ async def test_guards_are_asked_for_once_a_minute_at_rest(world: World) -> None:
         return sum(each.kind in ("NetworkPolicy", "PodDisruptionBudget") for each in new)
 
     assert [await asked(), await asked()] == [0, 0]
-    world.now += timedelta(seconds=60)
+    world.now += timedelta(seconds=30)
     assert [await asked(), await asked()] == [2, 0]
 
 
@@ -55,7 +55,7 @@ async def test_the_policy_is_restored_and_goes_when_it_is_turned_off(world: Worl
     await world.settle()
     (policy,) = world.kube.all(NETWORK_POLICY)
     world.kube.put({**policy, "spec": {**policy["spec"], "ingress": [{}]}})
-    world.now += timedelta(seconds=60)
+    world.now += timedelta(seconds=30)
     await world.settle()
     assert world.kube.all(NETWORK_POLICY)[0]["spec"] == policy["spec"]
     world.settings = world.settings.model_copy(update={"network_policies": False})

@@ -15,7 +15,7 @@ from modelyard_operator.observed.failures import Failure
 from modelyard_operator.reconcile.app import App
 from modelyard_operator.reconcile.upkeep import reference
 
-_LOOK_AGAIN = timedelta(seconds=60)
+_LOOK_AGAIN = timedelta(seconds=30)
 """They are not watched: what somebody else did to one is undone within this."""
 
 
