@@ -311,3 +311,8 @@ def test_a_new_token_is_another_ray_cluster_beside_the_old_one() -> None:
     names = [ray_cluster_name(cluster_with(token_generation=n)) for n in (1, 2, 3)]
     assert len(set(names)) == 3
     assert names[0] == ray_cluster_name(cluster())
+
+
+def test_serve_does_not_end_a_proxy_that_is_only_slow() -> None:
+    for check in ("READY", "HEALTH"):
+        assert float(SERVE_ENV[f"RAY_SERVE_PROXY_{check}_CHECK_TIMEOUT_S"]) >= 30

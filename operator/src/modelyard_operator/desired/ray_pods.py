@@ -34,6 +34,10 @@ SERVE_ENV = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(_TAKES_REQUESTS_S),
     # Workers drain before they are told to end (`drained`); a head has nothing to drain, and another waits to start.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    # Serve ends a HAProxy whose actor misses three checks, and with it what passes through. On a node whose CPUs are
+    # all at work 5 and 10 s are missed by one that serves well; the gateways see by themselves when one is gone.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
     # See serving/etc/first-process.bash; where an image has no such file, bash goes on without.
     "BASH_ENV": "/venv/etc/modelyard/first-process.bash",
     "RAY_USAGE_STATS_ENABLED": "0",
