@@ -25,10 +25,11 @@ The operator, the gateways, the AcceleratorPool `cpu` and a shared default Servi
 `helm uninstall modelyard` first deletes all ModelServices and ServingClusters (`cleanup`); the CRDs stay, and with
 them whatever you keep. `helm upgrade` changes nothing that runs until its owner changes something.
 
-What the pods may do: the operator reads our kinds, pods and nodes, writes statuses, revisions, RayClusters, their Redis
-and Events, reads single Secrets (never lists them) for the token that KubeRay makes for each RayCluster, and makes one
-with the password of each Redis; a gateway reads the one ConfigMap with the routes. All run as non-root with a read-only root and without capabilities, as the Pod Security
-Standard `restricted` asks. Users with the built-in roles `view`, `edit` and `admin` get rights on our kinds.
+What the pods may do: the operator reads our kinds, pods and nodes, writes statuses, revisions, RayClusters, their
+Redis and Events, reads single Secrets (never lists them) for the token that KubeRay makes for each RayCluster, and
+makes one with the password of each Redis; a gateway reads the one ConfigMap with the routes. All run as non-root with
+a read-only root and without capabilities, as the Pod Security Standard `restricted` asks. Users with the built-in
+roles `view`, `edit` and `admin` get rights on our kinds.
 
 | value | default | what it is |
 |---|---|---|
