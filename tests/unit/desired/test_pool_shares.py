@@ -68,6 +68,17 @@ def test_of_equals_those_keep_it_who_have_it() -> None:
     assert divided(Limits(total=5), richer, other) == {"a.x": 2, "b.y": 3}
 
 
+def test_of_equals_one_that_needs_it_comes_before_one_that_might() -> None:
+    idle, short = (
+        demand("a.x", most=2, wanted=2, held=1, given=1, target=1),
+        demand("b.y", least=2, most=2, held=1, given=1),
+    )
+    assert divided(Limits(total=3), idle, short) == {"a.x": 1, "b.y": 2}
+    assert divided(Limits(total=4), idle, short) == {"a.x": 2, "b.y": 2}
+    both = [replace(idle, application="a.a"), replace(short, namespace="a", application="a.b")]
+    assert divided(Limits(total=3), *both) == {"a.a": 1, "a.b": 2}
+
+
 def test_a_namespace_has_its_own_limit() -> None:
     limits = Limits(total=8, per_namespace=4, namespaces={"b": 2})
     shares = divided(limits, demand("a.x", most=8), demand("b.y", most=8), demand("c.z", most=8))
@@ -102,6 +113,10 @@ def test_an_update_begins_whole_or_not_at_all() -> None:
     new = demand("a.x.2", least=2, most=2, starts_with=2)
     assert divided(Limits(total=3), old, new) == {"a.x.1": 2, "a.x.2": 0}
     assert divided(Limits(total=4), old, new) == {"a.x.1": 2, "a.x.2": 2}
+    busy = demand("b.z", most=4, wanted=4, held=4, given=4, target=4)
+    shares = pool_shares(Limits(total=7), [old, new, busy], {GROUPS[0]: 6})
+    assert shares.goals == {"a.x.1": 2, "a.x.2": 2, "b.z": 3}
+    assert shares.replicas == {"a.x.1": 2, "a.x.2": 0, "b.z": 3}, "one free worker is not enough to begin with"
     waits = demand("b.y", most=1)
     assert divided(Limits(total=3), old, new, waits)["b.y"] == 1, "what it cannot begin with is not kept from others"
 
@@ -112,6 +127,13 @@ def test_a_worker_that_stands_without_a_replica_is_used_by_its_own_group_and_cou
     assert pool_shares(Limits(total=1), [same], standing).replicas == {"a.x": 1}
     assert pool_shares(Limits(total=1), [other], standing).replicas == {"b.y": 0}
     assert pool_shares(Limits(total=1), [other], {}).replicas == {"b.y": 1}
+
+
+def test_a_group_has_room_for_what_comes_beside_what_still_finishes_requests() -> None:
+    leaving, coming = demand("a.x", held=3, given=1), demand("b.y", least=2, most=2)
+    shares = pool_shares(Limits(total=5), [leaving, coming], {GROUPS[0]: 3})
+    assert shares.replicas == {"a.x": 1, "b.y": 2}
+    assert shares.groups == {GROUPS[0]: 5}
 
 
 def test_a_group_has_a_limit_too() -> None:

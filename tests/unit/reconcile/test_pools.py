@@ -5,7 +5,7 @@ from typing import Any
 from tests.unit.desired.samples import cluster_manifest, pool_manifest, service_manifest
 from tests.unit.reconcile.world import World
 
-from modelyard_operator.kube.client import ACCELERATOR_POOL, MODEL_SERVICE, POD, RAY_CLUSTER
+from modelyard_operator.kube.client import ACCELERATOR_POOL, MODEL_SERVICE, POD, RAY_CLUSTER, SERVING_CLUSTER
 from modelyard_operator.reconcile.result import Key
 
 
@@ -273,3 +273,17 @@ async def test_an_update_may_replace_what_the_limits_do_not_let_stand_beside_it(
     assert new != old
     assert target(world, key) == 2
     assert world.conditions(key=key)["Ready"] == ("True", "Serving")
+
+
+async def test_a_share_that_another_cluster_frees_is_taken_up_at_once(world: World) -> None:
+    limit(world, maxWorkers=2)
+    serve(world, "x", replicas=2)
+    await world.settle()
+    serve(world, "y", "team-b", replicas=1, servingCluster=own_cluster(world, "team-b"))
+    await world.settle()
+    serve(world, "x", replicas=1)
+    with world.app.wakeups.listening(SERVING_CLUSTER, Key("team-b", "own")):
+        await world.cluster_loop.reconcile(Key("models", "shared"))
+        world.step()
+        await world.cluster_loop.reconcile(Key("models", "shared"))
+        assert world.app.wakeups.is_woken(SERVING_CLUSTER, Key("team-b", "own"))

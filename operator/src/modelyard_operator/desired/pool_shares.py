@@ -68,6 +68,11 @@ class Demand:
         return max(self.held, self.target)
 
     @property
+    def needed(self) -> int:
+        """What it has use for now, as far as that is known."""
+        return max(self.least, min(self.target, self.most))
+
+    @property
     def taken(self) -> int:
         """What cannot be given to others yet."""
         return max(self.held, self.given)
@@ -153,6 +158,10 @@ def _goals(limits: Limits, asked: list[Demand]) -> dict[str, int]:
         excluded.add(short[-1])
 
 
+_Turn = tuple[bool, int, bool, bool, str, Demand]
+"""When a demand comes to its turn in its namespace, and itself."""
+
+
 class _Hands:
     """Deals replicas one by one, always to the namespace that has the fewest workers."""
 
@@ -180,13 +189,13 @@ class _Hands:
 
     def deal(self, asked: Iterable[Demand], ceilings: Mapping[str, int]) -> None:
         """Give each one up to its ceiling, as far as the limits go."""
-        wants: dict[str, list[tuple[bool, int, bool, str, Demand]]] = {}
+        wants: dict[str, list[_Turn]] = {}
         for one in asked:
             if self.counts[one.application] < ceilings[one.application]:
                 wants.setdefault(one.namespace, []).append(self._turn(one))
         for queue in wants.values():
             heapq.heapify(queue)
-        poorest = [self._rank(namespace) for namespace in wants]
+        poorest = [self._rank(namespace, queue) for namespace, queue in wants.items()]
         heapq.heapify(poorest)
         while poorest:
             namespace = heapq.heappop(poorest)[-1]
@@ -195,17 +204,17 @@ class _Hands:
             if self._give(one) and self.counts[one.application] < ceilings[one.application]:
                 heapq.heappush(queue, self._turn(one))
             if queue:
-                heapq.heappush(poorest, self._rank(namespace))
+                heapq.heappush(poorest, self._rank(namespace, queue))
 
-    def _rank(self, namespace: str) -> tuple[int, bool, str]:
-        """The poorest first; of equals those that have it anyway, so that nothing moves without a cause."""
-        count = self.namespaces[namespace]
-        return count, count >= self._had[namespace], namespace
+    def _rank(self, namespace: str, queue: list["_Turn"]) -> tuple[int, bool, bool, str]:
+        """The poorest first; of equals who needs it, then who has it anyway, so that nothing moves without a cause."""
+        count, one = self.namespaces[namespace], queue[0][-1]
+        return count, self.counts[one.application] >= one.needed, count >= self._had[namespace], namespace
 
-    def _turn(self, one: Demand) -> tuple[bool, int, bool, str, Demand]:
-        """Within a namespace: minimums first, then who has the fewest, then who has it anyway."""
+    def _turn(self, one: Demand) -> "_Turn":
+        """Within a namespace: minimums first, then who has the fewest, who needs it, and who has it anyway."""
         count = self.counts[one.application]
-        return count >= one.least, count, count >= one.taken, one.application, one
+        return count >= one.least, count, count >= one.needed, count >= one.taken, one.application, one
 
     def _give(self, one: Demand) -> bool:
         """One more replica, if the limits allow it."""
