@@ -113,10 +113,10 @@ def test_an_update_begins_whole_or_not_at_all() -> None:
     new = demand("a.x.2", least=2, most=2, starts_with=2)
     assert divided(Limits(total=3), old, new) == {"a.x.1": 2, "a.x.2": 0}
     assert divided(Limits(total=4), old, new) == {"a.x.1": 2, "a.x.2": 2}
-    busy = demand("b.z", most=4, wanted=4, held=4, given=4, target=4)
-    shares = pool_shares(Limits(total=7), [old, new, busy], {GROUPS[0]: 6})
-    assert shares.goals == {"a.x.1": 2, "a.x.2": 2, "b.z": 3}
-    assert shares.replicas == {"a.x.1": 2, "a.x.2": 0, "b.z": 3}, "one free worker is not enough to begin with"
+    busy = demand("b.z", most=5, wanted=5, held=5, given=5, target=5)
+    shares = pool_shares(Limits(total=8), [old, new, busy], {GROUPS[0]: 7})
+    assert shares.goals == {"a.x.1": 2, "a.x.2": 2, "b.z": 4}
+    assert shares.replicas == {"a.x.1": 2, "a.x.2": 0, "b.z": 4}, "one free worker is not enough to begin with"
     waits = demand("b.y", most=1)
     assert divided(Limits(total=3), old, new, waits)["b.y"] == 1, "what it cannot begin with is not kept from others"
 

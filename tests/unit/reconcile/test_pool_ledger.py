@@ -28,15 +28,15 @@ def ledger(total: int, *places: Place) -> tuple[PoolLedger, Limits]:
 
 def test_what_one_was_promised_is_not_given_to_another_before_it_is_seen_to_have_it() -> None:
     pool, limits = ledger(3)
-    pool.note(HERE, asks(HERE, least=2, most=2, wanted=2))
+    pool.note(HERE, asks(HERE))
     pool.decide("cpu", limits, NOW)
-    assert pool.share("cpu", "models") == 2
+    assert pool.share("cpu", "models") == 3
     pool.note(THERE, asks(THERE, least=3))
     pool.decide("cpu", limits, NOW)
-    assert pool.share("cpu", "team-b") == 1, "what the first is about to use is not free"
-    pool.note(HERE, asks(HERE, least=1, most=1, wanted=1))
+    assert pool.share("cpu", "team-b") == 0, "the first may be taking all of it right now"
+    pool.note(HERE, asks(HERE, held=1, given=1))
     pool.decide("cpu", limits, NOW)
-    assert pool.share("cpu", "team-b") == 2, "it has been looked at and did not take it"
+    assert pool.share("cpu", "team-b") == 2, "it has been looked at, and took one"
 
 
 def test_who_is_given_something_else_is_named_to_be_woken() -> None:

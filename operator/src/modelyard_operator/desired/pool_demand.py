@@ -9,6 +9,7 @@ from modelyard_operator.api.accelerator_pool import AcceleratorPoolSpec
 from modelyard_operator.desired.names import parse_application_name
 from modelyard_operator.desired.pool_shares import Demand, Group, Limits
 from modelyard_operator.desired.revision import RUNNING_PHASES, Phase, Revision
+from modelyard_operator.desired.worker_group import replicas_per_worker
 from modelyard_operator.observed.serve import ApplicationFacts
 
 Fragment = Mapping[str, Any]
@@ -55,9 +56,12 @@ def demand(
     target = facts.target if facts is not None else 0
     asleep = least == target == 0 and revision.phase is not Phase.CANDIDATE
     wanted = most if least == most else 0 if asleep else min(most, max(least, target + 1))
+    shared = replicas_per_worker(revision.group)
     if applications is None:
         had = most if revision.proved else 0
-        return Demand(revision.namespace, revision.application, group, least, most, least, held=had, given=had)
+        return Demand(
+            revision.namespace, revision.application, group, least, most, least, held=had, given=had, per_worker=shared
+        )
     held = len(facts.placed) if facts is not None else 0
     if not most and not held:
         return None
@@ -73,20 +77,24 @@ def demand(
         given=0 if asleep else standing[1],
         target=min(target, standing[1]),
         starts_with=max(1, min(least, active_replicas)) if revision.phase is Phase.CANDIDATE else 1,
+        per_worker=shared,
     )
 
 
 def leftovers(
-    applications: Mapping[str, ApplicationFacts], known: Collection[str], groups: Mapping[str, Group]
+    applications: Mapping[str, ApplicationFacts], revisions: Collection[Revision], groups: Mapping[str, Group]
 ) -> list[Demand]:
     """Applications whose record is gone and that still finish requests; `groups` by the address of the worker."""
+    known = {revision.application for revision in revisions}
+    shared = {str(revision.group["groupName"]): replicas_per_worker(revision.group) for revision in revisions}
     found = []
     for name, facts in applications.items():
         parts = parse_application_name(name)
         held = Counter(groups[address] for address in facts.placed if address in groups)
         if parts is not None and name not in known and held:
             ((group, count),) = held.most_common(1)
-            found.append(Demand(parts[0], name, group, least=0, most=0, wanted=0, held=count))
+            per_worker = shared.get(group.name, 1)
+            found.append(Demand(parts[0], name, group, least=0, most=0, wanted=0, held=count, per_worker=per_worker))
     return found
 
 

@@ -1,6 +1,7 @@
 """A worker group of a RayCluster: pods of one pool, shape and image, with one replica each unless the shape shares."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from modelyard_operator.api.quantity import parse_quantity
@@ -40,6 +41,12 @@ def worker_group(resolved: Resolved) -> dict[str, Any]:
 def group_resource(group_name: str) -> str:
     """The Ray resource that places replicas in a group: a worker has one for each replica that it takes."""
     return f"group-{group_name}"
+
+
+def replicas_per_worker(group: Mapping[str, Any]) -> int:
+    """How many replicas share a worker of a rendered group."""
+    resources: dict[str, int] = json.loads(json.loads(group["rayStartParams"]["resources"]))
+    return resources[group_resource(group["groupName"])]
 
 
 def sized(group: dict[str, Any], max_workers: int) -> dict[str, Any]:

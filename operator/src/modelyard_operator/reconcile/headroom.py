@@ -167,6 +167,7 @@ class Headroom:
             least=replicas,
             most=replicas,
             wanted=replicas,
+            per_worker=wanted.shape.replicas_per_worker,
         )
         return self._app.pools.room(wanted.pool.metadata.name, limits, newcomer)
 

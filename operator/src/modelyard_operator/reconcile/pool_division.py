@@ -106,9 +106,8 @@ def _parts(
                 demands.setdefault(str(revision.data["pool"]), []).append(found)
     standing = [pod for pod in state.pods if not pod.is_head]
     pools = pools_of_groups({pod.group for pod in standing}, state.revisions, state.pools)
-    known = {revision.application for revision in state.revisions}
     addresses = {pod.address: Group(namespace, name, pod.group) for pod in standing if pod.address}
-    for one in leftovers(applications or {}, known, addresses):
+    for one in leftovers(applications or {}, state.revisions, addresses):
         if one.group.name in pools:
             demands.setdefault(pools[one.group.name], []).append(one)
     workers: dict[str, Counter[Group]] = {}
