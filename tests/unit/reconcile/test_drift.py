@@ -85,6 +85,23 @@ def delete_the_routes(world: World) -> None:
     world.kube.remove(CONFIG_MAP, ROUTES_NAME, namespace="modelyard")
 
 
+def resize_in_ray(world: World) -> None:
+    (application,) = world.serve.configs.values()
+    application["deployments"][0]["num_replicas"] = 5
+
+
+def add_to_ray(world: World) -> None:
+    deployment = {"name": "model", "num_replicas": 1, "ray_actor_options": {"resources": {"group-x": 1}}}
+    foreign = {"name": "playground", "deployments": [{**deployment, "user_config": {"model": {"uri": "x"}}}]}
+    world.serve.states["playground"] = "RUNNING"
+    world.serve.configs["playground"] = foreign
+
+
+def remove_from_ray(world: World) -> None:
+    for name in world.serve.states:
+        world.serve.states[name] = "DELETING"
+
+
 EDITS: dict[Edit, str] = {
     edit_the_head: "was changed by somebody else: put back spec.headGroupSpec.rayStartParams.num-cpus",
     edit_a_group: "spec.workerGroupSpecs[0].",
@@ -95,6 +112,9 @@ EDITS: dict[Edit, str] = {
     delete_the_ray_cluster: "was deleted by somebody else: made again",
     edit_the_routes: f"ConfigMap modelyard/{ROUTES_NAME} was changed by somebody else: put back data.{CONFIG_MAP_KEY}",
     delete_the_routes: f"ConfigMap modelyard/{ROUTES_NAME} was deleted by somebody else: made again",
+    resize_in_ray: "was written by somebody else, who changed team-a.smollm2.",
+    add_to_ray: "was written by somebody else, who added playground: put back",
+    remove_from_ray: "was written by somebody else, who removed team-a.smollm2.",
 }
 
 

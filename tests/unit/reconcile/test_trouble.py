@@ -177,6 +177,7 @@ async def test_a_config_that_ray_refuses_is_told_and_what_runs_goes_on(world: Wo
     assert world.conditions()["Degraded"] == ("True", "ConfigRefused")
     assert world.conditions()["Available"] == ("True", "Serving")
     world.serve.refuses = None
+    await turns(world, 60)
     await world.settle()
     assert world.conditions()["Ready"] == ("True", "Serving")
 

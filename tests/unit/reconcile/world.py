@@ -144,6 +144,9 @@ class FakeServe:
     puts: list[list[str]] = field(default_factory=list)
     reachable: bool = True
     refuses: str | None = None
+    refuses_application: Callable[[dict[str, Any]], bool] = lambda _: False
+    """For such an application it refuses a whole config."""
+    refusals: int = 0
     broken: dict[str, str] = field(default_factory=dict)
     """Model URIs that fail, with what Ray then says."""
     forgotten: set[str] = field(default_factory=set)
@@ -168,7 +171,7 @@ class FakeServe:
             "name": name,
             "status": self.states[name],
             "message": self.messages.get(name, ""),
-            "deployed_app_config": self.configs[name],
+            "deployed_app_config": json.loads(json.dumps(self.configs[name])),
             "deployments": {"model": {"target_num_replicas": self.target(name), "replicas": replicas}},
         }
 
@@ -190,6 +193,10 @@ class FakeServe:
         if self.refuses is not None:
             raise ConfigRefused(self.refuses)
         applications = {each["name"]: each for each in config["applications"]}
+        for each in applications.values():
+            if self.refuses_application(each):
+                self.refusals += 1
+                raise ConfigRefused(f"1 validation error for ServeDeploySchema: {each['name']}")
         self.puts.append(sorted(applications))
         self.config = json.loads(json.dumps(config))
         for name in self.states.keys() - applications.keys():

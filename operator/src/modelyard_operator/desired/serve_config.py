@@ -1,6 +1,6 @@
 """The Serve config of one RayCluster: one document, all applications, written whole."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,9 @@ from modelyard_operator.desired.scaling import scaling
 from modelyard_operator.observed.serve import ApplicationFacts
 
 GRPC_PORT = 9000
+
+Fragment = dict[str, Any]
+"""One application in a Serve config."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,32 @@ def fragments(tenants: Iterable[Tenant], ray_cluster: str) -> dict[str, dict[str
             if tenant.spec is not None and revision.phase in RUNNING_PHASES and revision.ray_cluster == ray_cluster:
                 wanted[revision.application] = _fragment(tenant.spec, tenant.active_replicas, revision)
     return wanted
+
+
+def stand_ins(tenants: Iterable[Tenant], ray_cluster: str) -> dict[str, Fragment]:
+    """The applications of services that cannot be read now, with one replica: for a Ray that has forgotten them."""
+    return {
+        revision.application: {
+            **revision.data["application"],
+            "deployments": [{**revision.data["application"]["deployments"][0], "num_replicas": 1}],
+        }
+        for tenant in tenants
+        for revision in tenant.revisions
+        if tenant.spec is None and revision.phase in RUNNING_PHASES and revision.ray_cluster == ray_cluster
+    }
+
+
+def serve_config(applications: Mapping[str, Fragment]) -> dict[str, Any]:
+    """The whole config that runs `applications`."""
+    return {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": "0.0.0.0", "port": SERVE_PORT, "keep_alive_timeout_s": 90},
+        "grpc_options": {
+            "port": GRPC_PORT,
+            "grpc_servicer_functions": ["ray.serve.generated.serve_pb2_grpc.add_RayServeAPIServiceServicer_to_server"],
+        },
+        "applications": [applications[name] for name in sorted(applications)],
+    }
 
 
 def _fragment(spec: ModelServiceSpec, active_replicas: int, revision: Revision) -> dict[str, Any]:
@@ -73,7 +102,10 @@ def _keeping_size(fragment: dict[str, Any], facts: ApplicationFacts | None) -> d
 class ServeChange:
     """What writing the config would do."""
 
-    config: dict[str, Any]
+    applications: Mapping[str, Fragment]
+    """All that should run."""
+    before: Mapping[str, Fragment]
+    """Those of them that Ray was given before, as it was given them."""
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -83,6 +115,20 @@ class ServeChange:
     @property
     def needed(self) -> bool:
         return bool(self.added or self.changed or self.removed)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return serve_config(self.applications)
+
+    @property
+    def novel(self) -> tuple[str, ...]:
+        """The applications that Ray has not accepted yet as they should be."""
+        return (*self.added, *self.changed)
+
+    def without(self, names: Collection[str]) -> dict[str, Fragment]:
+        """All that should run, but `names` as they were before, or not at all where they are new."""
+        rest = {name: fragment for name, fragment in self.applications.items() if name not in names}
+        return {**rest, **{name: self.before[name] for name in names if name in self.before}}
 
 
 def serve_change(
@@ -97,17 +143,9 @@ def serve_change(
     may_go = set(retired)
     kept = {n: c for n, c in standing.items() if n not in wanted and n not in may_go and c is not None}
     applications = {**kept, **wanted}
-    config = {
-        "proxy_location": "EveryNode",
-        "http_options": {"host": "0.0.0.0", "port": SERVE_PORT, "keep_alive_timeout_s": 90},
-        "grpc_options": {
-            "port": GRPC_PORT,
-            "grpc_servicer_functions": ["ray.serve.generated.serve_pb2_grpc.add_RayServeAPIServiceServicer_to_server"],
-        },
-        "applications": [applications[name] for name in sorted(applications)],
-    }
     return ServeChange(
-        config=config,
+        applications=applications,
+        before={n: c for n, c in standing.items() if n in applications and c is not None},
         added=tuple(sorted(n for n in wanted if n not in standing)),
         changed=tuple(sorted(n for n, c in wanted.items() if n in standing and standing[n] != c)),
         # What Ray has no config of was not deployed by one, and none can remove it.

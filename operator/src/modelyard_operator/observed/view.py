@@ -43,6 +43,9 @@ class RayClusterView:
     listening: frozenset[str] | None = None
     """Addresses of the workers that Ray Serve listens on: those with a replica of any service, as last known."""
 
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Applications that Ray refuses for what stands in their own part of the config, with its words."""
+
     @property
     def ways(self) -> tuple[PodFacts, ...]:
         """The pods that gateways may send requests to."""

@@ -126,7 +126,7 @@ class RayClusters:
         base["metadata"]["name"] = name
         rendered = json.dumps(base["spec"], sort_keys=True)
         if live is not None:
-            kept = (live["metadata"].get("annotations") or {}).get(RENDERED_ANNOTATION, rendered)
+            kept = self._rendered(live) or rendered
             if kept != rendered and not parse_ray_cluster(live).was_ready:
                 tenants.confirm()
                 await self._app.upkeep.put_away(live)
@@ -159,6 +159,16 @@ class RayClusters:
         metadata = cluster.metadata
         owner = reference(SERVING_CLUSTER, metadata.namespace, metadata.name, metadata.uid)
         return await self._app.upkeep.keep(wanted, live, owner=owner, steady=steady)
+
+    def _rendered(self, live: Manifest) -> str | None:
+        """What `live` was rendered to: as this process knows it, for somebody else may have edited the annotation."""
+        metadata = live["metadata"]
+        known = self._app.upkeep.kept(RAY_CLUSTER, metadata["namespace"], metadata["name"]) or live
+        text: str | None = (known["metadata"].get("annotations") or {}).get(RENDERED_ANNOTATION)
+        try:
+            return text if isinstance(json.loads(text or ""), dict) else None
+        except ValueError:
+            return None
 
     def _group_size(self, revision: Revision, standing: Standing) -> int:
         """The most workers of a revision's group."""

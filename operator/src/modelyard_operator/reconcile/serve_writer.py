@@ -3,30 +3,53 @@
 import base64
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from modelyard_operator.api.conditions import Reason
 from modelyard_operator.desired.names import DASHBOARD_PORT, parse_application_name, revision_object_name
 from modelyard_operator.desired.revision import DOWN_PHASES, Phase
-from modelyard_operator.desired.serve_config import ServeChange, fragments, keeping_sizes, serve_change
-from modelyard_operator.kube.client import CONTROLLER_REVISION, MODEL_SERVICE, SECRET, Manifest
+from modelyard_operator.desired.serve_config import (
+    Fragment,
+    ServeChange,
+    fragments,
+    keeping_sizes,
+    serve_change,
+    serve_config,
+    stand_ins,
+)
+from modelyard_operator.kube.client import CONTROLLER_REVISION, MODEL_SERVICE, SECRET, SERVING_CLUSTER, Manifest
 from modelyard_operator.observed.failures import Failure
 from modelyard_operator.observed.kuberay import RayClusterFacts, parse_ray_cluster
 from modelyard_operator.observed.pods import PodFacts
 from modelyard_operator.observed.recovery import is_recovering, recovering
 from modelyard_operator.observed.serve import ApplicationFacts, parse_details
 from modelyard_operator.observed.view import RayClusterView
-from modelyard_operator.ray.client import ConfigRefused, ServeUnreachable
+from modelyard_operator.ray.client import ConfigRefused, ServeClient, ServeUnreachable
 from modelyard_operator.reconcile.app import App
 from modelyard_operator.reconcile.pool_division import PoolDivision, RayClusterState
 from modelyard_operator.reconcile.result import Key
+from modelyard_operator.reconcile.serve_memory import Head, ServeMemory
 from modelyard_operator.reconcile.tenants import Tenants
+from modelyard_operator.reconcile.upkeep import reference
 
 log = logging.getLogger(__name__)
 
 _TAKEN_UP_WITHIN = timedelta(seconds=30)
 """KubeRay writes a RayCluster's first status within this, or it does not run."""
+
+
+@dataclass(frozen=True)
+class _Target:
+    """A RayCluster with a Serve that answers."""
+
+    name: str
+    owner: Manifest
+    """Its ServingCluster, for Events."""
+    state: RayClusterState
+    client: ServeClient
+    memory: ServeMemory
 
 
 class ServeWriter:
@@ -35,6 +58,12 @@ class ServeWriter:
     def __init__(self, app: App) -> None:
         self._app = app
         self._division = PoolDivision(app)
+        self._memory: dict[Key, ServeMemory] = {}
+        """By namespace and name of the RayCluster."""
+
+    def forget(self, ray_cluster: Key) -> None:
+        """The RayCluster has been put away."""
+        self._memory.pop(ray_cluster, None)
 
     async def serve(self, manifest: Manifest, state: RayClusterState) -> RayClusterView:
         """Ask Serve what runs, and write its config if something else should."""
@@ -52,6 +81,7 @@ class ServeWriter:
         token = await self._token(key.namespace, facts.name)
         if token is None:
             return RayClusterView(facts, pods, None)
+        memory = self._memory.setdefault(Key(key.namespace, facts.name), ServeMemory())
         client = self._app.serve_clients.client(f"{facts.head_address}:{DASHBOARD_PORT}", token)
         try:
             applications = parse_details(await client.details())
@@ -62,36 +92,94 @@ class ServeWriter:
             ]
             if is_recovering(facts, pods, [applications.get(name) for name in active], self._app.clock()):
                 return RayClusterView(facts, pods, None, recovering(facts))
-            change = await self._change(state, facts.name, applications)
-            if change.removed:
-                state.tenants.confirm()
-            if change.needed:
-                await self._app.lease.confirm()
-                await client.put(change.config)
-                log.info(
-                    "Serve config of %s written: added %s, changed %s, removed %s, kept %s",
-                    facts.name, change.added, change.changed, change.removed, change.kept,
-                )  # fmt: skip
+            memory.saw(_head(manifest, pods), applications)
+            await self._settle(_Target(facts.name, _owner(key, manifest), state, client, memory), applications)
         except ServeUnreachable as error:
             return RayClusterView(facts, pods, None, Failure(Reason.SERVE_UNREACHABLE, str(error)))
         except ConfigRefused as error:
             return RayClusterView(facts, pods, applications, Failure(Reason.CONFIG_REFUSED, str(error)))
-        return RayClusterView(facts, pods, applications)
+        refused = {name: refusal.message for name, refusal in memory.refused.items()}
+        return RayClusterView(facts, pods, applications, refused=refused)
 
-    async def _change(
-        self, state: RayClusterState, name: str, applications: Mapping[str, ApplicationFacts]
-    ) -> ServeChange:
-        tenants = state.tenants
-        wanted = self._division.divide(state, fragments(tenants.by_key.values(), name), applications)
-        wanted = keeping_sizes(wanted, applications)
+    async def _settle(self, target: _Target, applications: Mapping[str, ApplicationFacts]) -> None:
+        """Write the config if what stands is not what should."""
+        change = await self._change(target, applications)
+        memory = target.memory
+        if not change.needed:
+            if change.before.keys() == applications.keys():
+                memory.agrees(change.before)
+            return
+        drift = memory.drift(applications)
+        try:
+            await self._put(target, change.applications)
+        except ConfigRefused as error:
+            await self._put_without_refused(target, change, error)
+        log.info(
+            "Serve config of %s written: added %s, changed %s, removed %s, kept %s, refused %s",
+            target.name, change.added, change.changed, change.removed, change.kept, sorted(memory.refused),
+        )  # fmt: skip
+        if drift:
+            self._app.upkeep.tell(
+                target.owner,
+                f"The Serve config of RayCluster {target.name} was written by somebody else, who {drift}: put back",
+            )
+
+    async def _put(self, target: _Target, applications: Mapping[str, Fragment]) -> None:
+        memory = target.memory
+        before, memory.written = memory.written, None
+        await self._app.lease.confirm()
+        try:
+            await target.client.put(serve_config(applications))
+        except ConfigRefused:
+            memory.written = before
+            raise
+        memory.took(applications)
+
+    async def _put_without_refused(self, target: _Target, change: ServeChange, error: ConfigRefused) -> None:
+        """Ray refuses a whole config for one application in it: find which, by halves, and write all others.
+
+        Raises ConfigRefused where it is none of those that are new or changed.
+        """
+        novel = change.novel
+        if target.memory.written != change.without(novel):
+            await self._put(target, change.without(novel))
+        taken: set[str] = set()
+        suspects = [(novel, str(error))]
+        while suspects:
+            group, message = suspects.pop()
+            if len(group) == 1:
+                target.memory.refuse(group[0], change.applications[group[0]], message, self._app.clock())
+                continue
+            middle = len(group) // 2
+            for half in (group[:middle], group[middle:]):
+                try:
+                    await self._put(target, change.without(set(novel) - taken - set(half)))
+                except ConfigRefused as again:
+                    suspects.append((half, str(again)))
+                else:
+                    taken |= set(half)
+
+    async def _change(self, target: _Target, applications: Mapping[str, ApplicationFacts]) -> ServeChange:
+        state, tenants, memory = target.state, target.state.tenants, target.memory
+        wanted = self._division.divide(state, fragments(tenants.by_key.values(), target.name), applications)
+        wanted = memory.acceptable(keeping_sizes(wanted, applications), self._app.clock())
         # What is going away cannot be asked for again until it is gone.
         leaving = {app for app, facts in applications.items() if facts.config is None and facts.status == "DELETING"}
         wanted = {app: fragment for app, fragment in wanted.items() if app not in leaving}
         standing: dict[str, dict[str, Any] | None] = {
             app: facts.config for app, facts in applications.items() if app not in leaving
         }
-        retired = [app for app in standing if app not in wanted and await self._is_retired(tenants, app)]
-        return serve_change(wanted, standing, retired)
+        # A head that came back without its memory has forgotten what nobody can ask for now: it is kept all the same.
+        known = {**stand_ins(tenants.by_key.values(), target.name), **memory.accepted}
+        lost = {app: fragment for app, fragment in known.items() if app not in applications and app not in wanted}
+        left = [app for app, fragment in {**standing, **lost}.items() if app not in wanted and fragment is not None]
+        retired = {app for app in left if await self._is_retired(tenants, app)}
+        if retired:
+            tenants.confirm()
+        for app in retired:
+            memory.forget(app)
+        kept = {app: fragment for app, fragment in lost.items() if app not in retired}
+        return serve_change({**kept, **wanted}, standing, retired)
 
     async def _is_retired(self, tenants: Tenants, application: str) -> bool:
         """Whether it is recorded that an application may go: in its revision, or because its service is deleted.
@@ -141,3 +229,14 @@ class ServeWriter:
                 "`kubectl get pods -A -l app.kubernetes.io/component=kuberay-operator` shows it.",
             )
         return None
+
+
+def _head(ray_cluster: Manifest, pods: Iterable[PodFacts]) -> Head:
+    pod = next((pod for pod in pods if pod.is_head), None)
+    return Head(ray_cluster["metadata"]["uid"], pod.name if pod else "", pod.started if pod else None)
+
+
+def _owner(key: Key, ray_cluster: Manifest) -> Manifest:
+    owners = ray_cluster["metadata"].get("ownerReferences") or []
+    uid = next((str(owner["uid"]) for owner in owners if owner.get("controller")), "")
+    return reference(SERVING_CLUSTER, key.namespace, key.name, uid)

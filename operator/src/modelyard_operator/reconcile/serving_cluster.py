@@ -121,6 +121,7 @@ class ServingClusterLoop:
                 if live is not None and not tenants.unread:
                     tenants.confirm()
                     await self._ray_clusters.put_away(key, live)
+                    self._writer.forget(Key(key.namespace, name))
                 continue
             if live is None and name != current:
                 continue  # Its revisions say what ran there; without it they have nothing to run on and move on.

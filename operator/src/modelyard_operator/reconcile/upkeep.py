@@ -64,6 +64,10 @@ class Upkeep:
             self.tell(owner or standing, f"{identity.kind.kind} {identity.namespace}/{identity.name} {undone}")
         return standing
 
+    def kept(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        """An object as it was last written or found right; None where this process does not know."""
+        return self._kept.get(_Id(kind, namespace, name))
+
     async def put_away(self, live: Manifest) -> None:
         """Delete an object as it was read, for the operator itself wants it gone."""
         identity = _id(live)

@@ -217,6 +217,9 @@ def _failure(facts: ServiceFacts, revision: Revision | None) -> Failure | None:
     """What keeps `revision` from serving: its replicas' own words first, then its pods, then its proof."""
     if revision is None or facts.view is None:
         return None
+    refused = _refused(facts, revision)
+    if refused is not None:
+        return refused
     application = _application(facts, revision)
     if application is not None and application.status == "RUNNING" and application.running >= application.target:
         if revision.phase is Phase.CANDIDATE and facts.proof_failure:
@@ -229,6 +232,15 @@ def _failure(facts: ServiceFacts, revision: Revision | None) -> Failure | None:
     below = _failure_below(cluster, revision.group["groupName"], blamed=told is not None) if cluster else None
     gave_up = application is not None and application.status == "DEPLOY_FAILED"
     return below or (told if gave_up else None)
+
+
+def _refused(facts: ServiceFacts, revision: Revision) -> Failure | None:
+    """Ray Serve does not take this revision as it should be; what it took before goes on."""
+    cluster = facts.view.ray_clusters.get(revision.ray_cluster) if facts.view else None
+    message = cluster.refused.get(revision.application) if cluster else None
+    if message is None:
+        return None
+    return Failure(Reason.CONFIG_REFUSED, f"Ray Serve refuses revision {revision.name}: {message}")
 
 
 def _failure_below(cluster: RayClusterView, group: str, *, blamed: bool) -> Failure | None:
@@ -247,7 +259,8 @@ def _progressing(
     if candidate is not None:
         failure = _failure(facts, candidate)
         gave_up = _application(facts, candidate)
-        if failure is not None and gave_up is not None and gave_up.status == "DEPLOY_FAILED":
+        hopeless = gave_up is not None and gave_up.status == "DEPLOY_FAILED"
+        if failure is not None and (hopeless or _refused(facts, candidate) is not None):
             return condition(
                 P,
                 False,
