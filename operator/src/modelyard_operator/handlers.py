@@ -9,7 +9,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -138,10 +138,11 @@ async def accelerator_pool_seen(memo: Memo, event: kopf.RawEvent, **_: Any) -> N
 
 
 async def revision_seen(memo: Memo, event: kopf.RawEvent, **_: Any) -> None:
-    """The loop of its service."""
-    labels = event["object"]["metadata"].get("labels") or {}
-    namespace = event["object"]["metadata"]["namespace"]
-    memo.wakeups.wake(MODEL_SERVICE, Key(namespace, labels.get(SERVICE_LABEL, "")))
+    """The loop of its service, by its owner: somebody may have changed its labels."""
+    metadata = cast("Mapping[str, Any]", event["object"]["metadata"])
+    names = [owner["name"] for owner in metadata.get("ownerReferences") or [] if owner.get("controller")]
+    for name in {*names, (metadata.get("labels") or {}).get(SERVICE_LABEL, "")}:
+        memo.wakeups.wake(MODEL_SERVICE, Key(metadata["namespace"], name))
 
 
 async def part_of_cluster_seen(memo: Memo, event: kopf.RawEvent, **_: Any) -> None:

@@ -30,6 +30,26 @@ def test_a_service_without_an_active_revision_is_refused() -> None:
         assert routed_revisions(document) == {("team-a", "smollm2"): ""}
 
 
+def test_a_route_stays_while_the_record_of_its_revision_is_lost() -> None:
+    mine = revision()
+    before = route_document([routed(mine)], {("models", mine.ray_cluster): [HEAD, WORKER]})
+    others = [revision(phase, of=service("pvc://models/new")) for phase in set(Phase) - {Phase.ACTIVE}]
+    for found in ([], [revision(Phase.CANDIDATE)], others):
+        after = route_document([routed(*found)], {("models", mine.ray_cluster): [HEAD, WORKER]}, before)
+        assert after == before
+        after.check()
+
+
+def test_a_route_goes_when_its_revision_or_its_service_does() -> None:
+    before = route_document([routed(revision())], {})
+    assert route_document([], {}, before).routes == ()
+    assert route_document([routed(refusal=("Suspended", "It is suspended."))], {}, before).routes == ()
+    for phase in set(Phase) - {Phase.ACTIVE, Phase.CANDIDATE}:
+        assert route_document([routed(revision(phase))], {}, before).routes == ()
+    new = revision(of=service("pvc://models/new"))
+    assert [route.prefix for route in route_document([routed(new)], {}, before).routes] == [new.prefix]
+
+
 def test_a_refusal_goes_before_an_active_revision() -> None:
     document = route_document([routed(revision(), refusal=("Suspended", "It is suspended."))], {})
     assert document.routes == ()

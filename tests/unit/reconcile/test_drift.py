@@ -1,14 +1,23 @@
 """What somebody else does to what the operator keeps is undone, and an Event says what was; nothing else says so."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
-from tests.unit.reconcile.world import CLUSTER, World
+from tests.unit.reconcile.world import CLUSTER, SERVICE, World
 
 from modelyard_gateway.routes import CONFIG_MAP as ROUTES_NAME
 from modelyard_gateway.routes import CONFIG_MAP_KEY
-from modelyard_operator.kube.client import CONFIG_MAP, RAY_CLUSTER, SERVING_CLUSTER, Manifest
+from modelyard_operator.kube.client import (
+    CONFIG_MAP,
+    CONTROLLER_REVISION,
+    MODEL_SERVICE,
+    RAY_CLUSTER,
+    SERVING_CLUSTER,
+    Manifest,
+)
 from modelyard_operator.kube.errors import Conflict, Unavailable
+from modelyard_operator.reconcile.routes import ROUTES
 
 Edit = Callable[[World], None]
 
@@ -102,6 +111,53 @@ def remove_from_ray(world: World) -> None:
         world.serve.states[name] = "DELETING"
 
 
+def record(world: World) -> Manifest:
+    (only,) = world.kube.all(CONTROLLER_REVISION)
+    return only
+
+
+def delete_the_record(world: World) -> None:
+    world.kube.remove(CONTROLLER_REVISION, record(world)["metadata"]["name"], namespace="team-a")
+
+
+def hide_the_record(world: World) -> None:
+    edited = record(world)
+    edited["metadata"]["labels"] = {}
+    world.kube.put(edited)
+
+
+def give_the_record_to_another_cluster(world: World) -> None:
+    edited = record(world)
+    edited["metadata"]["labels"]["modelyard.dev/serving-cluster"] = "other"
+    world.kube.put(edited)
+
+
+def retire_the_record(world: World) -> None:
+    edited = record(world)
+    edited["metadata"]["annotations"]["modelyard.dev/phase"] = "Retired"
+    world.kube.put(edited)
+
+
+def spoil_the_record(world: World) -> None:
+    edited = record(world)
+    edited["metadata"]["annotations"] = {"modelyard.dev/phase": "Nonsense"}
+    world.kube.put(edited)
+
+
+def make_the_record_again_with_other_data(world: World) -> None:
+    edited = record(world)
+    delete_the_record(world)
+    world.kube.put({**edited, "data": {**edited["data"], "rayCluster": "elsewhere"}})
+
+
+RECORD_EDITS: dict[Edit, str] = {
+    delete_the_record: "was deleted by somebody else: made again",
+    hide_the_record: "was changed by somebody else: put back metadata.labels.",
+    give_the_record_to_another_cluster: "put back metadata.labels.modelyard.dev/serving-cluster",
+    retire_the_record: "put back metadata.annotations.modelyard.dev/phase",
+    spoil_the_record: "put back metadata.annotations.modelyard.dev/phase",
+    make_the_record_again_with_other_data: "was deleted by somebody else: made again",
+}
 EDITS: dict[Edit, str] = {
     edit_the_head: "was changed by somebody else: put back spec.headGroupSpec.rayStartParams.num-cpus",
     edit_a_group: "spec.workerGroupSpecs[0].",
@@ -137,6 +193,52 @@ async def test_an_operator_that_has_just_started_puts_it_back_without_a_word(wor
     world.start_operator()
     await world.settle()
     assert world.state() == before
+    assert told(world) == []
+
+
+@pytest.mark.parametrize("edit", RECORD_EDITS, ids=lambda edit: str(edit.__name__))
+async def test_what_somebody_does_to_a_revision_takes_no_model_down(world: World, edit: Edit) -> None:
+    before = (await serving(world)).state()
+    document, puts = world.document, len(world.serve.puts)
+    edit(world)
+    # The other loops look first, and find the record as somebody left it.
+    await world.reconcile(SERVING_CLUSTER, CLUSTER, world.cluster_loop.reconcile)
+    await world.routes.reconcile(ROUTES[1])
+    assert world.document == document
+    for _ in range(20):
+        with suppress(Conflict):
+            await world.turn()
+        assert world.document == document
+        assert set(world.applications.values()) == {"RUNNING"}
+    assert world.state() == before
+    assert len(world.serve.puts) == puts
+    (message,) = told(world)
+    assert message.startswith("ControllerRevision team-a/smollm2-")
+    assert RECORD_EDITS[edit] in message
+
+
+@pytest.mark.parametrize("edit", [delete_the_record, hide_the_record], ids=lambda edit: str(edit.__name__))
+async def test_a_record_that_was_lost_before_the_operator_started_takes_no_model_down(world: World, edit: Edit) -> None:
+    await serving(world)
+    document = world.document
+    edit(world)
+    world.start_operator()
+    await world.routes.reconcile(ROUTES[1])
+    for _ in range(30):
+        await world.turn()
+        assert world.document == document
+        assert set(world.applications.values()) == {"RUNNING"}
+    assert world.conditions()["Ready"] == ("True", "Serving")
+    assert told(world) == []
+
+
+async def test_revisions_of_a_service_made_again_under_its_name_are_its_own(world: World) -> None:
+    await serving(world)
+    world.delete(MODEL_SERVICE, SERVICE)
+    await world.settle()
+    world.apply_service("pvc://models/other")
+    await world.settle()
+    assert len(world.revisions) == 1
     assert told(world) == []
 
 

@@ -5,7 +5,7 @@ Nothing moves by itself: `turn` lets every loop look once and then the world mak
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta

@@ -89,6 +89,11 @@ class Revision:
         return application_name(self.namespace, self.service, self.name)
 
     @property
+    def object(self) -> str:
+        """The name of its ControllerRevision."""
+        return revision_object_name(self.service, self.name)
+
+    @property
     def prefix(self) -> str:
         return route_prefix(self.namespace, self.service, self.name)
 
@@ -159,7 +164,7 @@ def to_manifest(revision: Revision, owner_uid: str) -> dict[str, Any]:
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
         "metadata": {
-            "name": revision_object_name(revision.service, revision.name),
+            "name": revision.object,
             "namespace": revision.namespace,
             "labels": {
                 MANAGED_LABEL: "true",

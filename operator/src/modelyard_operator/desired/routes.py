@@ -36,15 +36,27 @@ def active_revision(revisions: Iterable[Revision]) -> Revision | None:
 
 
 def route_document(
-    services: Iterable[RoutedService], pods: Mapping[tuple[str, str], Iterable[RayPod]]
+    services: Iterable[RoutedService],
+    pods: Mapping[tuple[str, str], Iterable[RayPod]],
+    standing: RouteDocument | None = None,
 ) -> RouteDocument:
-    """The routes of all `services`; `pods` by namespace and name of their RayCluster."""
+    """The routes of all `services`; `pods` by namespace and name of their RayCluster.
+
+    `standing` is the document that the gateways have. Where it leads to a revision whose record is lost, it still does.
+    """
+    before = {route.path: route for route in standing.routes} if standing else {}
     routes: list[Route] = []
     refusals: list[Refusal] = []
     needed: set[tuple[str, str]] = set()
     for service in services:
         path = public_path(service.namespace, service.name)
         active = active_revision(service.revisions)
+        kept = before.get(path)
+        if kept is not None and service.refusal is None and active is None and _is_lost(kept, service.revisions):
+            namespace, _, ray_cluster = kept.backend.partition(".")
+            needed.add((namespace, ray_cluster))
+            routes.append(kept)
+            continue
         if service.refusal is not None or active is None:
             reason, message = service.refusal or _without_active(service)
             refusals.append(Refusal(path=path, reason=reason, message=message))
@@ -65,6 +77,12 @@ def route_document(
         routes=tuple(sorted(routes, key=lambda route: route.path)),
         refusals=tuple(sorted(refusals, key=lambda refusal: refusal.path)),
     )
+
+
+def _is_lost(route: Route, revisions: Iterable[Revision]) -> bool:
+    """Whether nothing is recorded of where a route leads, or it is only just being recorded again."""
+    name = route.prefix.rsplit("/", 1)[1]
+    return all(revision.phase is Phase.CANDIDATE for revision in revisions if revision.name == name)
 
 
 def _without_active(service: RoutedService) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from modelyard_operator.reconcile.deaths import PodDeaths
 from modelyard_operator.reconcile.lease import Permit
 from modelyard_operator.reconcile.pool_ledger import PoolLedger
 from modelyard_operator.reconcile.result import Key
+from modelyard_operator.reconcile.revision_records import RevisionRecords
 from modelyard_operator.reconcile.upkeep import Recorder, Upkeep
 from modelyard_operator.reconcile.wakeups import Wakeups
 from modelyard_operator.reconcile.watched import new_store
@@ -68,6 +69,8 @@ class App:
     """Reads what is known; whoever takes something away asks `kube` first. See docs/design/store.md."""
     upkeep: Upkeep = field(init=False)
     """Writes children of which somebody else's changes are told."""
+    records: RevisionRecords = field(init=False)
+    """The revisions of all services, as they should be."""
     views: dict[Key, ClusterView] = field(default_factory=dict)
     """ServingClusters as their loops last saw them."""
     deaths: PodDeaths = field(default_factory=PodDeaths)
@@ -84,6 +87,7 @@ class App:
         self.seen = Seen(self.kube, self.store)
         self.kube = StoredKube(self.kube, self.store)
         self.upkeep = Upkeep(self.kube, self.events)
+        self.records = RevisionRecords(self.kube, self.upkeep)
 
     def leads_to(self, service: Key) -> str | None:
         """The revision that every gateway leads to; empty where they refuse, None while that is not known."""

@@ -13,16 +13,15 @@ from modelyard_operator.api.accelerator_pool import AcceleratorPool
 from modelyard_operator.api.conditions import Reason
 from modelyard_operator.api.model_service import ColdStart, ModelService, ModelServiceStatus
 from modelyard_operator.api.serving_cluster import ServingCluster
-from modelyard_operator.desired.names import SERVE_PORT, public_path, revision_object_name
+from modelyard_operator.desired.names import SERVE_PORT, public_path
 from modelyard_operator.desired.namespaces import asks_labels, refusal
 from modelyard_operator.desired.ray_cluster import ray_cluster_name
 from modelyard_operator.desired.resolution import Rejection, Resolved, cluster_key, resolve
-from modelyard_operator.desired.revision import DOWN_PHASES, Phase, Revision, to_manifest
+from modelyard_operator.desired.revision import DOWN_PHASES, Phase, Revision
 from modelyard_operator.desired.rollout import Situation, Steps, in_place_of, next_steps
 from modelyard_operator.desired.scaling import is_stopped, surge_replicas
 from modelyard_operator.kube.client import (
     ACCELERATOR_POOL,
-    CONTROLLER_REVISION,
     MODEL_SERVICE,
     NAMESPACE,
     SERVING_CLUSTER,
@@ -111,7 +110,10 @@ class ModelServiceLoop:
 
     async def _look(self, key: Key, service: ModelService, manifest: Manifest, reader: Reader) -> _Look:
         found = await revisions_of(reader, namespace=key.namespace, service=key.name)
-        revisions = found.of(manifest)
+        confirmed = reader is self._app.kube
+        if not confirmed and self._app.records.has_drifted(manifest, found):
+            raise Unconfirmed
+        revisions = await self._app.records.restore(manifest, found)
         bound = cluster_key(service, self._app.default_cluster)
         resolution = await self._resolve(service, bound, reader)
         # The look at room comes last: until its claim is put down nothing may be awaited.
@@ -123,7 +125,7 @@ class ModelServiceLoop:
             revisions=revisions,
             view=self._view(bound, revisions),
             outlook=outlook,
-            confirmed=reader is self._app.kube,
+            confirmed=confirmed,
         )
 
     def _view(self, bound: tuple[str, str] | None, revisions: Iterable[Revision]) -> ClusterView | None:
@@ -218,15 +220,14 @@ class ModelServiceLoop:
 
     async def _take(self, key: Key, look: _Look, steps: Steps, memory: _Memory) -> None:
         for revision in steps.changes:
-            await self._app.kube.apply(to_manifest(revision, look.service.metadata.uid))
+            await self._app.records.write(revision, look.manifest)
             log.info("revision %s of %s is %s", revision.name, key, revision.phase)
             if revision.phase in DOWN_PHASES:
                 memory.proven.pop(revision.name, None)
         if steps.prove is not None and look.view is not None:
             await self._prove(steps.prove, look.view, memory)
         for revision in steps.forget:
-            name = revision_object_name(revision.service, revision.name)
-            await self._app.kube.delete(CONTROLLER_REVISION, name, namespace=key.namespace)
+            await self._app.records.delete(revision, look.manifest)
         if steps.changes or steps.forget:
             for cluster in {Key(*revision.cluster_key) for revision in steps.revisions}:
                 self._app.wakeups.wake(SERVING_CLUSTER, cluster)
@@ -324,6 +325,7 @@ class ModelServiceLoop:
     def _forget(self, key: Key) -> None:
         self._memory.pop(key, None)
         self._app.claims.pop(key, None)
+        self._app.records.forget(key)
         self._app.wakeups.wake(*ROUTES)
         self._app.wakeups.wake_all(SERVING_CLUSTER)
 

@@ -3,7 +3,7 @@
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 from pydantic import ValidationError
@@ -68,6 +68,8 @@ class Revisions:
     by_owner: Mapping[tuple[Key, str], Sequence[Revision]]
     unread: frozenset[Key]
     """ServingClusters with revisions that this operator cannot read: a newer one may have written them."""
+    manifests: Mapping[tuple[str, str], Manifest] = field(default_factory=dict)
+    """The ControllerRevisions that could be read, by namespace and name."""
 
     def of(self, service: Manifest) -> tuple[Revision, ...]:
         """Those of a ModelService. Its uid keeps apart what a deleted one of the same name left."""
@@ -84,6 +86,7 @@ async def revisions_of(
     if cluster is not None:
         labels += f",{CLUSTER_LABEL}={cluster.name},{CLUSTER_NAMESPACE_LABEL}={cluster.namespace}"
     found: dict[tuple[Key, str], list[Revision]] = {}
+    manifests: dict[tuple[str, str], Manifest] = {}
     unread = set()
     for manifest in await kube.list(CONTROLLER_REVISION, namespace=namespace, labels=labels):
         metadata = manifest["metadata"]
@@ -96,8 +99,9 @@ async def revisions_of(
             labelled = metadata.get("labels", {})
             unread.add(Key(labelled.get(CLUSTER_NAMESPACE_LABEL, ""), labelled.get(CLUSTER_LABEL, "")))
             continue
+        manifests[metadata["namespace"], metadata["name"]] = manifest
         found.setdefault((Key(revision.namespace, revision.service), _owner_uid(manifest)), []).append(revision)
-    return Revisions(found, frozenset(unread))
+    return Revisions(found, frozenset(unread), manifests)
 
 
 def _owner_uid(manifest: Manifest) -> str:

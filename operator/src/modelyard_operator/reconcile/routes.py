@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from modelyard_gateway.routes import CONFIG_MAP, CONFIG_MAP_KEY, RouteDocument
 from modelyard_operator.api.model_service import ModelService
 from modelyard_operator.desired.names import CLUSTER_LABEL, MANAGED_LABEL
+from modelyard_operator.desired.revision import Revision
 from modelyard_operator.desired.routes import RayPod, RoutedService, route_document, routed_revisions
 from modelyard_operator.desired.scaling import is_stopped
 from modelyard_operator.kube.client import CONFIG_MAP as CONFIG_MAP_KIND
@@ -15,7 +16,7 @@ from modelyard_operator.kube.store import Reader
 from modelyard_operator.observed.pods import parse_leaving, parse_pods
 from modelyard_operator.observed.view import ways
 from modelyard_operator.reconcile.app import App, Routed
-from modelyard_operator.reconcile.reading import InvalidSpec, Revisions, parse, revisions_of
+from modelyard_operator.reconcile.reading import InvalidSpec, parse, revisions_of
 from modelyard_operator.reconcile.result import Key, Result
 
 log = logging.getLogger(__name__)
@@ -40,15 +41,18 @@ class RoutePublisher:
 
     async def reconcile(self, key: Key) -> Result:
         """Write the document if it changed, then ask the gateways."""
-        document = await self._document(self._app.seen)
+        namespace = self._app.settings.namespace
+        standing = await self._app.kube.get(CONFIG_MAP_KIND, CONFIG_MAP, namespace=namespace)
+        before = _document_in(standing)
+        document = await self._document(self._app.seen, before)
         wanted = _routed_to(document)
         if self._latest is None or any(revision and not wanted.get(key) for key, revision in self._latest.items()):
             # Requests of a service are refused only by what the API server says now.
-            document = await self._document(self._app.kube)
+            document = await self._document(self._app.kube, before)
             wanted = _routed_to(document)
         # Gateways may leave the old way as soon as the new one is published: from here on it is not certain any more.
         self._learn({key: at.revision for key, at in self._app.routed.items() if wanted.get(key) == at.revision})
-        await self._publish(document)
+        await self._publish(document, standing)
         self._latest = wanted
         self._published.pop(document.version, None)
         self._published[document.version] = wanted
@@ -59,7 +63,7 @@ class RoutePublisher:
         everywhere = all(routes == wanted for routes in applied)
         return Result(requeue_after_s=_REST_S if everywhere else _POLL_S)
 
-    async def _document(self, kube: Reader) -> RouteDocument:
+    async def _document(self, kube: Reader, before: RouteDocument | None) -> RouteDocument:
         services = await kube.list(MODEL_SERVICE)
         revisions = await revisions_of(kube)
         pods = await kube.list(POD, labels=f"{MANAGED_LABEL}=true,{CLUSTER_LABEL}")
@@ -68,15 +72,18 @@ class RoutePublisher:
             for key, cluster in self._app.views.items()
             for name, view in cluster.ray_clusters.items()
         }
-        return route_document([_routed(service, revisions) for service in services], ray_pods(pods, listening))
+        routed = [_routed(service, self._app.records.of(service, revisions)) for service in services]
+        return route_document(routed, ray_pods(pods, listening), before)
 
-    async def _publish(self, document: RouteDocument) -> None:
-        namespace = self._app.settings.namespace
-        standing = await self._app.kube.get(CONFIG_MAP_KIND, CONFIG_MAP, namespace=namespace)
+    async def _publish(self, document: RouteDocument, standing: Manifest | None) -> None:
         wanted = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": CONFIG_MAP, "namespace": namespace, "labels": {MANAGED_LABEL: "true"}},
+            "metadata": {
+                "name": CONFIG_MAP,
+                "namespace": self._app.settings.namespace,
+                "labels": {MANAGED_LABEL: "true"},
+            },
             "data": {CONFIG_MAP_KEY: document.to_json()},
         }
         if await self._app.upkeep.keep(wanted, standing) is standing:
@@ -111,6 +118,14 @@ def _routed_to(document: RouteDocument) -> dict[Key, str]:
     return {Key(*service): revision for service, revision in routed_revisions(document).items()}
 
 
+def _document_in(config_map: Manifest | None) -> RouteDocument | None:
+    """The document that the gateways have; None where there is none that they would take."""
+    try:
+        return RouteDocument.from_json(((config_map or {}).get("data") or {}).get(CONFIG_MAP_KEY, ""))
+    except ValueError:
+        return None
+
+
 def _agreed(wanted: dict[Key, str], applied: list[dict[Key, str] | None]) -> dict[Key, str]:
     """What is wanted of a service and every gateway does, whatever else differs; nothing while one is silent."""
     if None in applied:
@@ -119,12 +134,12 @@ def _agreed(wanted: dict[Key, str], applied: list[dict[Key, str] | None]) -> dic
     return {key: rev for key, rev in wanted.items() if all(routes.get(key) == rev for routes in known)}
 
 
-def _routed(service: Manifest, revisions: Revisions) -> RoutedService:
+def _routed(service: Manifest, revisions: tuple[Revision, ...]) -> RoutedService:
     metadata = service["metadata"]
     return RoutedService(
         namespace=metadata["namespace"],
         name=metadata["name"],
-        revisions=revisions.of(service),
+        revisions=revisions,
         refusal=_refusal(service),
     )
 

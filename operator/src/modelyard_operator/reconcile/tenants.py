@@ -44,7 +44,7 @@ async def tenants_of(app: App, key: Key, *, confirmed: bool = False) -> Tenants:
     tenants = {}
     # One that is being deleted stays until it is gone: its own loop first waits for the gateways to refuse.
     for manifest in await _services(app, key, revisions, confirmed=confirmed):
-        here = tuple(r for r in revisions.of(manifest) if r.cluster_key == key)
+        here = tuple(r for r in app.records.of(manifest, revisions) if r.cluster_key == key)
         try:
             service = parse(ModelService, manifest)
         except InvalidSpec:

@@ -53,6 +53,14 @@ class Upkeep:
             self._kept[identity] = steady or wanted
             return live
         undone = _undone(self._kept.get(identity), live)
+        standing = await self.write(wanted, steady=steady)
+        if undone:
+            self.tell(owner or standing, f"{identity.kind.kind} {identity.namespace}/{identity.name} {undone}")
+        return standing
+
+    async def write(self, wanted: Manifest, *, steady: Manifest | None = None) -> Manifest:
+        """Apply `wanted`, whatever stands, as a change of the operator's own."""
+        identity = _id(wanted)
         try:
             standing = await self._kube.apply(wanted)
         except Unavailable:
@@ -60,9 +68,11 @@ class Upkeep:
             self._kept.pop(identity, None)
             raise
         self._kept[identity] = steady or wanted
-        if undone:
-            self.tell(owner or standing, f"{identity.kind.kind} {identity.namespace}/{identity.name} {undone}")
         return standing
+
+    def found_right(self, manifest: Manifest) -> None:
+        """An object stands as it should, whoever wrote it."""
+        self._kept[_id(manifest)] = manifest
 
     def kept(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         """An object as it was last written or found right; None where this process does not know."""
