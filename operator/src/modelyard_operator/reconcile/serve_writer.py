@@ -141,7 +141,7 @@ class ServeWriter:
         Raises ConfigRefused where it is none of those that are new or changed.
         """
         novel = change.novel
-        if target.memory.written != change.without(novel):
+        if not novel or target.memory.written != change.without(novel):
             await self._put(target, change.without(novel))
         taken: set[str] = set()
         suspects = [(novel, str(error))]
