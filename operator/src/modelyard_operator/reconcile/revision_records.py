@@ -52,9 +52,9 @@ class RevisionRecords:
                 manifest = _as_found(found.manifests[revision.namespace, revision.object])
                 known[revision.name] = _Record(revision, manifest)
                 self._upkeep.found_right(manifest)
-        for record in list(known.values()):
-            if not _stands(record, found):
-                await self._put_back(record, service)
+        for name, record in list(known.items()):
+            if not _stands(record, found) and not await self._put_back(record, service):
+                del known[name]
         return self.of(service, found)
 
     async def write(self, revision: Revision, service: Manifest) -> None:
@@ -82,14 +82,19 @@ class RevisionRecords:
         for owner in [owner for owner in self._known if owner[0] == service]:
             del self._known[owner]
 
-    async def _put_back(self, record: _Record, service: Manifest) -> None:
+    async def _put_back(self, record: _Record, service: Manifest) -> bool:
+        """Write what was recorded; False where another release has written what this one cannot read."""
         namespace, name = record.revision.namespace, record.revision.object
         live = await self._kube.get(CONTROLLER_REVISION, name, namespace=namespace)
-        if live is not None and not contains(live.get("data"), record.manifest["data"]):
+        data = (live or {}).get("data") or {}
+        if live is not None and data.get("schema") != record.manifest["data"]["schema"]:
+            return False
+        if live is not None and not contains(data, record.manifest["data"]):
             # Data cannot be changed: somebody has made it again.
             await self._kube.delete(CONTROLLER_REVISION, name, namespace=namespace, uid=live["metadata"]["uid"])
             raise Conflict(f"ControllerRevision {namespace}/{name} had other data than it was made with: deleted")
         await self._upkeep.keep(record.manifest, live, owner=service)
+        return True
 
 
 def _owner(service: Manifest) -> _Owner:
