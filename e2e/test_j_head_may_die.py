@@ -1,17 +1,19 @@
 """A Ray head, its Redis and a worker die under load: what has a replica on a worker serves on, and all heals."""
 
 import json
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from e2e.cluster import SYSTEM, Service, get, items, kubectl, until
+from e2e.cluster import SYSTEM, Service, apply, get, items, kubectl, until
 from e2e.traffic import Load
 
 if TYPE_CHECKING:
     from e2e.conftest import Maker
 
 CLIENTS, PAUSE_S = 8, 0.1
+LEFT_BEHIND = ("rayclusters", "statefulsets", "pvc", "secrets", "services", "jobs", "poddisruptionbudgets", "pods")
 
 
 def condition(kind: str, name: str, namespace: str, condition_type: str) -> dict[str, Any]:
@@ -100,3 +102,60 @@ def test_head_redis_and_worker_die(make: "Maker") -> None:
 def _ready_other(labels: str, old: str) -> bool:
     pods = [pod for pod in items("pods", SYSTEM, labels) if pod["metadata"]["uid"] != old]
     return any(c["type"] == "Ready" and c["status"] == "True" for p in pods for c in p["status"].get("conditions", []))
+
+
+def _cluster(namespace: str, name: str, **spec: Any) -> None:
+    metadata = {"name": name, "namespace": namespace}
+    small = {"head": {"cpu": "50m", "memory": "2Gi"}, **spec}
+    apply({"apiVersion": "modelyard.dev/v1alpha1", "kind": "ServingCluster", "metadata": metadata, "spec": small})
+
+
+@pytest.mark.timeout(300)
+def test_deletion_leaves_nothing(make: "Maker") -> None:
+    """First of two ServingClusters, then of the namespace with the other one."""
+    for name in ("first", "second"):
+        _cluster(make.namespace, name)
+    _cluster(make.namespace, "plain", highAvailability=False)
+    for name in ("first", "second"):
+        until(
+            f"{name} to be ready",
+            lambda name=name: condition("scl", name, make.namespace, "Ready").get("status") == "True",  # type: ignore[misc]
+            within=150,
+        )
+    assert not [each for each in items("statefulsets", make.namespace) if each["metadata"]["name"].startswith("plain")]
+    assert not get("pvc", "plain-redis", make.namespace)
+    begun = time.monotonic()
+    kubectl("delete", "scl", "first", "-n", make.namespace, "--wait=false")
+    until("nothing of the first one", lambda: not _left(make.namespace, "first"), within=120)
+    cluster_s = time.monotonic() - begun
+    begun = time.monotonic()
+    kubectl("delete", "namespace", make.namespace, "--wait=false")
+    until("the namespace to be gone", lambda: get("namespace", make.namespace) is None, within=120)
+    print(f"ServingCluster gone after {cluster_s:.1f} s, namespace after {time.monotonic() - begun:.1f} s")
+    kubectl("create", "namespace", make.namespace)
+
+
+def _left(namespace: str, cluster: str) -> list[str]:
+    found = [each for kind in LEFT_BEHIND for each in items(kind, namespace)]
+    names = [f"{each['kind']} {each['metadata']['name']}" for each in found]
+    left = [name for name in names if name.split()[1].startswith(f"{cluster}-")]
+    return left + (["ServingCluster"] if get("scl", cluster, namespace) else [])
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.skipif("MODELYARD_E2E_MODELS" not in os.environ, reason="changes the cluster's default StorageClass")
+def test_without_a_default_storage_class(make: "Maker") -> None:
+    default = "storageclass.kubernetes.io/is-default-class"
+    kubectl("annotate", "storageclass", "local", f"{default}-")
+    try:
+        _cluster(make.namespace, "own")
+        until("NoStorageClass", lambda: _reason(make.namespace, "own") == "NoStorageClass", within=30)
+        assert "highAvailability" in condition("scl", "own", make.namespace, "Ready")["message"]
+        assert items("rayclusters", make.namespace) == []
+    finally:
+        kubectl("annotate", "storageclass", "local", f"{default}=true", "--overwrite")
+    until("the claim to get its volume", lambda: items("rayclusters", make.namespace), within=60)
+
+
+def _reason(namespace: str, cluster: str) -> str:
+    return str(condition("scl", cluster, namespace, "Ready").get("reason"))
