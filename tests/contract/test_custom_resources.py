@@ -94,7 +94,7 @@ def test_columns_of_clusters_and_pools(kubectl: Kubectl, namespace: str) -> None
     assert head.split() == ["NAME", "READY", "SERVICES", "WORKERS", "RAY", "AGE"]
     assert row.split()[:-1] == ["shared", "4", "3", "2.60.0"]
     head, row = kubectl.must("get", "apool").out.splitlines()
-    assert head.split() == ["NAME", "READY", "DEVICE", "NODES", "SERVICES", "AGE"]
+    assert head.split() == ["NAME", "READY", "DEVICE", "NODES", "SERVICES", "WORKERS", "AGE"]
     assert row.split()[:2] == ["cpu", "cpu"]
 
 
