@@ -242,6 +242,24 @@ async def test_revisions_of_a_service_made_again_under_its_name_are_its_own(worl
     assert told(world) == []
 
 
+async def test_a_group_that_nobody_wants_any_more_is_put_back_too_while_it_has_pods(world: World) -> None:
+    await serving(world)
+    (first,) = ray(world)["spec"]["workerGroupSpecs"]
+    (application,) = world.applications
+    world.serve.slow.add(application)
+    world.apply_service(resources={"memory": "4Gi"})
+    for _ in range(20):
+        await world.turn()
+    assert ray(world)["spec"]["workerGroupSpecs"][0]["groupName"] == first["groupName"]
+    edited = ray(world)
+    edited["spec"]["workerGroupSpecs"][0] |= {"maxReplicas": 77, "replicas": 2}
+    world.kube.put(edited)
+    await world.turn()
+    left = ray(world)["spec"]["workerGroupSpecs"][0]
+    assert (left["groupName"], left["maxReplicas"], left["replicas"]) == (first["groupName"], first["maxReplicas"], 2)
+    assert len(told(world)) == 1
+
+
 async def test_the_operators_own_changes_are_no_drift(world: World) -> None:
     await serving(world)
     world.apply_service("pvc://models/other", resources={"memory": "4Gi"}, replicas=2)

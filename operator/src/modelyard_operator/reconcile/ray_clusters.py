@@ -149,7 +149,7 @@ class RayClusters:
             for pod in pods:
                 if not pod.is_head and pod.started is None:
                     left[pod.group].append(pod.name)
-        wanted = with_groups(base, live, groups.values(), left)
+        wanted = with_groups(base, self._as_kept(live), groups.values(), left)
         steady = without_sizes(wanted)
         if live is not None:
             if _takes_away(live, wanted):
@@ -159,6 +159,19 @@ class RayClusters:
         metadata = cluster.metadata
         owner = reference(SERVING_CLUSTER, metadata.namespace, metadata.name, metadata.uid)
         return await self._app.upkeep.keep(wanted, live, owner=owner, steady=steady)
+
+    def _as_kept(self, live: Manifest | None) -> Manifest | None:
+        """`live` with its groups as this process wrote them, but the sizes that Ray gave them.
+
+        A group that nobody wants any more stays as it stands until its last pod is gone: not as somebody else left it.
+        """
+        if live is None:
+            return None
+        metadata = live["metadata"]
+        known = self._app.upkeep.kept(RAY_CLUSTER, metadata["namespace"], metadata["name"]) or live
+        kept = {group["groupName"]: group for group in known["spec"].get("workerGroupSpecs") or []}
+        groups = [{**group, **kept.get(group["groupName"], {})} for group in live["spec"].get("workerGroupSpecs") or []]
+        return {**live, "spec": {**live["spec"], "workerGroupSpecs": groups}}
 
     def _rendered(self, live: Manifest) -> str | None:
         """What `live` was rendered to: as this process knows it, for somebody else may have edited the annotation."""
