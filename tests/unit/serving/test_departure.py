@@ -172,11 +172,11 @@ FIRST_PROCESS = Path(__file__).parents[3] / "serving/etc/first-process.bash"
 def test_a_bash_that_waits_for_the_head_ends_when_it_is_told_to() -> None:
     """As the first process of a container it would ignore a signal that it has no handler for."""
     env = {**os.environ, "BASH_ENV": str(FIRST_PROCESS)}
-    wait = "trap; while true; do echo 'Waiting for GCS to be ready.'; sleep 0.1; done"
+    wait = "trap; echo ready; echo 'Waiting for GCS to be ready.' >&2; while true; do sleep 0.1; done"
     for script, has_handler in ((wait, True), ("trap; echo ready; exec sleep 60", False)):
         with subprocess.Popen(["bash", "-c", script], env=env, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            first = process.stdout.readline()
-            assert ("SIGTERM" in first) == has_handler
+            handled = "".join(iter(process.stdout.readline, "ready\n"))
+            assert ("SIGTERM" in handled) == has_handler
             process.terminate()
             assert process.wait(timeout=10) == (143 if has_handler else -signal.SIGTERM)
