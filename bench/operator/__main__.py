@@ -49,7 +49,7 @@ async def run(size: Size, options: argparse.Namespace) -> Run:
             converged = await converge(here)
             say(f"  converged in {converged.seconds:.1f} s")
             rested = await rest(here, options.rest)
-            say(f"  at rest: {rested.writes} writes, {rested.cpu_pct:.1f} % of a core")
+            say(f"  at rest: {len(rested.written)} writes {rested.written[:5]}, {rested.cpu_pct:.1f} % of a core")
             settings = await change_settings(here, min(options.changes, size.services))
             say(f"  settings changed, p99 {settings.percentile(0.99):.0f} ms")
             model = await change_model(here, min(options.rollouts, size.services))

@@ -10,6 +10,7 @@ from bench.operator.ray import running
 from modelyard_gateway.routes import CONFIG_MAP, CONFIG_MAP_KEY
 
 NAMESPACE = "modelyard"
+LABELS = {"app.kubernetes.io/name": "modelyard", "app.kubernetes.io/component": "gateway"}
 ADDRESSES = ("127.8.0.1", "127.8.0.2")
 APPLY_S = 0.05
 """A real agent takes 0.1 s for 1,000 new routes, and less for one."""
@@ -30,13 +31,12 @@ class FakeGateways:
 
     async def start(self) -> None:
         """Make the pods."""
-        labels = {"app.kubernetes.io/name": "modelyard", "app.kubernetes.io/component": "gateway"}
         path = f"/api/v1/namespaces/{NAMESPACE}/pods"
         for number, address in enumerate(ADDRESSES):
             pod = {
                 "apiVersion": "v1",
                 "kind": "Pod",
-                "metadata": {"name": f"gateway-{number}", "labels": labels},
+                "metadata": {"name": f"gateway-{number}", "labels": LABELS},
                 "spec": {"containers": [{"name": "gateway", "image": "bench"}]},
             }
             await self._api.create(path, pod)

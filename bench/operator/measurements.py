@@ -44,7 +44,7 @@ class Rested:
     """Nothing happens."""
 
     seconds: float
-    writes: int
+    written: tuple[str, ...]
     """To the API server and to Ray."""
     requests: int
     cpu_pct: float
@@ -164,9 +164,10 @@ async def rest(scene: Scene, seconds: float) -> Rested:
     begun, cpu = time.time(), scene.operator.cpu_s()
     await asyncio.sleep(seconds)
     requests = scene.audit.since(begun)
+    written = [f"{each.verb} {each.resource} {each.namespace}/{each.name}" for each in requests if each.is_write]
     return Rested(
         seconds=seconds,
-        writes=sum(each.is_write for each in requests) + sum(at >= begun for at in await scene.puts()),
+        written=(*written, *("PUT" for at in await scene.puts() if at >= begun)),
         requests=len(requests),
         cpu_pct=100 * (scene.operator.cpu_s() - cpu) / seconds,
         rss_mb=scene.operator.rss_mb(),

@@ -22,7 +22,7 @@ ROWS: tuple[tuple[str, Figure], ...] = (
     ("model changed to switch, p50 ms", lambda run: run.model.percentile(0.5)),
     ("  p99 ms", lambda run: run.model.percentile(0.99)),
     ("  API requests per change", lambda run: run.model.requests),
-    ("rest: writes", lambda run: run.rested.writes),
+    ("rest: writes", lambda run: len(run.rested.written)),
     ("  API requests per s", lambda run: run.rested.requests / run.rested.seconds),
     ("  CPU, % of a core", lambda run: run.rested.cpu_pct),
     ("  memory, MB", lambda run: run.rested.rss_mb),
@@ -61,6 +61,6 @@ def summary(run: "Run") -> str:
     """The line that ends the bench, of one size."""
     return (
         f"summary: converge_{run.size.services}_s={run.converged.seconds:.1f} "
-        f"change_p99_ms={run.settings.percentile(0.99):.0f} rest_writes={run.rested.writes} "
+        f"change_p99_ms={run.settings.percentile(0.99):.0f} rest_writes={len(run.rested.written)} "
         f"rest_cpu_pct={run.rested.cpu_pct:.2f} rss_mb={run.rested.rss_mb:.0f}"
     )

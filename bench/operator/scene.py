@@ -12,11 +12,11 @@ from typing import Any
 
 import aiohttp
 import yaml
-from bench.operator.gateways import NAMESPACE
+from bench.operator.gateways import LABELS, NAMESPACE
 from bench.operator.kube_api import KubeApi, Manifest, all_of, connected
 from bench.operator.measured import Audit, Measured
 from bench.operator.standins import CONTROL_PORT
-from tests.charts.chart import rendered
+from tests.charts.chart import environment, rendered
 from tests.kubectl import Kubectl
 
 from modelyard_hack.addons import kuberay_manifests
@@ -27,6 +27,7 @@ from modelyard_hack.step import wait_until
 METRICS_PORT, PROBE_PORT = 9090, 8080
 CLUSTERS_IN = "models"
 TEAMS = 10
+PODS_ON_A_NODE = 50
 OURS = "/apis/modelyard.dev/v1alpha1"
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:modelyard-operator"
 QUIET_S = 1.5
@@ -122,7 +123,9 @@ async def until(holds: Callable[[], Awaitable[bool]], what: str, within_s: float
 async def scene(size: Size, folder: Path) -> AsyncIterator[Scene]:
     """Everything up and at rest, with ServingClusters and without a service."""
     with loopback_apiserver(folder) as kubeconfig:
-        account = _prepare(Kubectl(kubeconfig), folder)
+        chart = rendered({})
+        account = _prepare(Kubectl(kubeconfig), folder, chart)
+        variables = environment(chart, "modelyard-operator")
         standins = Measured(
             [sys.executable, "-m", "bench.operator.standins", str(kubeconfig)], folder / "standins.log", {}
         )
@@ -134,8 +137,8 @@ async def scene(size: Size, folder: Path) -> AsyncIterator[Scene]:
                     size=size,
                     api=api,
                     audit=Audit(StateFolder(folder).audit_log, OPERATOR),
-                    operator=(operator := _operator(account, folder)),
-                    start=lambda: _operator(account, folder),
+                    operator=(operator := _operator(account, folder, variables)),
+                    start=lambda: _operator(account, folder, variables),
                 )
 
                 async def up() -> bool:
@@ -152,7 +155,7 @@ async def scene(size: Size, folder: Path) -> AsyncIterator[Scene]:
             standins.stop()
 
 
-def _prepare(kubectl: Kubectl, folder: Path) -> Path:
+def _prepare(kubectl: Kubectl, folder: Path, chart: list[Manifest]) -> Path:
     """CRDs, namespaces and the operator's account; gives its kubeconfig."""
     kuberay = [each for each in yaml.safe_load_all(kuberay_manifests()) if each["kind"] == "CustomResourceDefinition"]
     kubectl.must("apply", "--server-side", "-f", str(REPOSITORY / "crds"))
@@ -161,7 +164,7 @@ def _prepare(kubectl: Kubectl, folder: Path) -> Path:
     wait_until(lambda: kubectl(*established).code == 0, what="the CRDs", timeout=60)
     for namespace in (NAMESPACE, CLUSTERS_IN, *(f"team-{number}" for number in range(TEAMS))):
         kubectl.must("create", "namespace", namespace)
-    rights = [each for each in rendered({}) if "Role" in each["kind"] or each["kind"] == "ServiceAccount"]
+    rights = [each for each in chart if "Role" in each["kind"] or each["kind"] == "ServiceAccount"]
     kubectl.must("apply", "-f", "-", manifest=rights)
     token = kubectl.must("create", "token", "modelyard-operator", "-n", NAMESPACE, "--duration=10h").out.strip()
     config = json.loads(kubectl.kubeconfig.read_text())
@@ -172,17 +175,15 @@ def _prepare(kubectl: Kubectl, folder: Path) -> Path:
     return account
 
 
-def _operator(kubeconfig: Path, folder: Path) -> Measured:
+def _operator(kubeconfig: Path, folder: Path, variables: dict[str, str]) -> Measured:
     """As the chart starts it."""
-    environment = {
+    env = variables | {
         "KUBECONFIG": str(kubeconfig),
-        "MODELYARD_NAMESPACE": NAMESPACE,
-        "MODELYARD_SERVING_IMAGE": "example.com/serving:1",
-        "MODELYARD_GATEWAY_URL": "http://gateway",
+        "MODELYARD_GATEWAY_LABELS": ",".join(f"{name}={value}" for name, value in LABELS.items()),
         "MODELYARD_PROBE_PORT": str(PROBE_PORT),
         "MODELYARD_METRICS_PORT": str(METRICS_PORT),
     }
-    return Measured([sys.executable, "-P", "-m", "modelyard_operator"], folder / "operator.log", environment)
+    return Measured([sys.executable, "-P", "-m", "modelyard_operator"], folder / "operator.log", env)
 
 
 async def _objects(api: KubeApi, size: Size) -> None:
@@ -190,10 +191,26 @@ async def _objects(api: KubeApi, size: Size) -> None:
     pool = {"metadata": {"name": "cpu"}, "spec": {"device": "cpu", "shapes": [shape], "maxWorkers": 1000}}
     kind = {"apiVersion": "modelyard.dev/v1alpha1"}
     await api.create(f"{OURS}/acceleratorpools", {**kind, "kind": "AcceleratorPool", **pool})
+    await all_of(_node(api, number) for number in range(1 + size.services // PODS_ON_A_NODE))
     path = f"{OURS}/namespaces/{CLUSTERS_IN}/servingclusters"
-    spec = {"runtime": {"volumes": [{"claim": "models"}]}, "allowedNamespaces": {"from": "All"}}
+    spec = {
+        "runtime": {"volumes": [{"claim": "models"}]},
+        "allowedNamespaces": {"from": "All"},
+        "highAvailability": False,
+    }
     clusters = [
         {**kind, "kind": "ServingCluster", "metadata": {"name": f"cluster-{number:03}"}, "spec": spec}
         for number in range(size.clusters)
     ]
     await all_of(api.create(path, cluster) for cluster in clusters)
+
+
+async def _node(api: KubeApi, number: int) -> None:
+    """A node that is Ready and has room, without a kubelet."""
+    name = f"node-{number:03}"
+    await api.create("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+    room = {"cpu": "256", "memory": "1Ti", "pods": "250"}
+    ready = {"type": "Ready", "status": "True", "reason": "Up", "message": ""}
+    await api.merge(
+        f"/api/v1/nodes/{name}/status", {"status": {"allocatable": room, "capacity": room, "conditions": [ready]}}
+    )
