@@ -90,11 +90,15 @@ models: setup  ## Prepare SmolLM2-135M-Instruct and a small GPT-2 in the cache
 	PYTHONPATH=hack $(PYTHON) -m models
 
 .PHONY: e2e
-e2e: setup models  ## The whole system on the one-node cluster (E2E="-k name" selects)
+e2e: SELECTED := -m "not extended"
+e2e: e2e-all  ## The whole system on the one-node cluster (E2E="-k name" selects)
+
+.PHONY: e2e-all
+e2e-all: setup models  ## The same with the scenarios that take long
 	hack/cluster up
 	hack/cluster images
 	MODELYARD_E2E_MODELS=$${XDG_CACHE_HOME:-$$HOME/.cache}/modelyard/models \
-	  hack/cluster exec -- $(BIN)/pytest e2e --timeout 600 --durations 30 --durations-min 3 $(E2E)
+	  hack/cluster exec -- $(BIN)/pytest e2e --timeout 600 --durations 30 --durations-min 3 $(SELECTED) $(E2E)
 
 .PHONY: bench-operator
 bench-operator: setup  ## How the operator grows: SIZES="10 100 1000" services, REST=30 seconds at rest

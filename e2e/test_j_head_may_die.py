@@ -142,6 +142,7 @@ def _left(namespace: str, cluster: str) -> list[str]:
     return left + (["ServingCluster"] if get("scl", cluster, namespace) else [])
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(120)
 @pytest.mark.skipif("MODELYARD_E2E_MODELS" not in os.environ, reason="changes the cluster's default StorageClass")
 def test_without_a_default_storage_class(make: "Maker") -> None:

@@ -17,6 +17,7 @@ LASTING_S = 180
 GATEWAY = "deployment/modelyard-gateway"
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(540)
 def test_long_streams(make: "Maker") -> None:
     steady = make("steady", "pvc://models/smollm2", resources={"memory": "3Gi"})

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from e2e.conftest import Resident
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(480)
 def test_new_token(resident: "Resident") -> None:
     cluster = get("servingcluster", "default", SYSTEM)
