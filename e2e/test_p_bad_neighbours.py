@@ -65,3 +65,4 @@ def _with_long_context(source: Path, target: Path) -> None:
     positions: torch.Tensor = weights[name]
     weights[name] = positions.repeat(-(-LONG_CONTEXT // len(positions)), 1)[:LONG_CONTEXT].contiguous()
     save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    (target / "model.safetensors").chmod(0o644)
