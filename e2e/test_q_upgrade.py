@@ -14,6 +14,7 @@ NEXT = "localhost/modelyard-serving:next"
 """The serving image under the name that another release would give it."""
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(600)
 @pytest.mark.skipif("MODELYARD_E2E_MODELS" not in os.environ, reason="names an image of the one-node cluster anew")
 def test_operator_then_one_service_then_ray(make: "Maker", resident: "Resident") -> None:
@@ -40,7 +41,7 @@ def test_operator_then_one_service_then_ray(make: "Maker", resident: "Resident")
         change = '{"spec": {"runtime": {"image": "%s", "rayVersion": "2.60.0"}}}' % NEXT  # noqa: UP031 - JSON's braces
         kubectl("patch", "servingcluster", "default", "-n", SYSTEM, "--type=merge", "-p", change)
         until("both on another RayCluster", lambda: _moved(steady, revision) and _moved(edited, old), within=300)
-        until("the old RayCluster to go", lambda: len(items("rayclusters", SYSTEM)) == 1, within=120)
+        until("the old RayCluster to go", lambda: len(items("rayclusters", SYSTEM)) == 1, within=240)
         count = one.count + other.count
         until("more traffic", lambda: one.count + other.count > count + 100, within=60)
     assert one.failures == []
