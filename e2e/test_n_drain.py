@@ -16,6 +16,7 @@ GATEWAYS = "app.kubernetes.io/component=gateway"
 CLIENTS = 8
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(480)
 def test_node_drained(make: "Maker") -> None:
     """`kubectl drain` of a service's two workers and of the gateways.
