@@ -137,3 +137,15 @@ async def test_a_stopped_revision_keeps_no_old_ray_cluster(world: World) -> None
     world.apply_service()
     await world.settle()
     assert world.conditions()["Ready"] == ("True", "Serving")
+
+
+async def test_an_old_ray_cluster_that_takes_its_time_to_go_is_deleted_once(world: World) -> None:
+    world.apply_service(suspend=True)
+    await world.settle()
+    (old,) = world.kube.all(RAY_CLUSTER)
+    world.kube.put({**old, "metadata": {**old["metadata"], "finalizers": ["ray.io/gcs-ft-redis-cleanup-finalizer"]}})
+    edit(world, head={"memory": "8Gi"})
+    await turns(world, 8)
+    assert old["metadata"]["name"] in ray_clusters(world)
+    deleted = [r for r in world.kube.requests if (r.verb, r.kind) == ("delete", RAY_CLUSTER.kind)]
+    assert len(deleted) == 1

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from modelyard_operator.api.serving_cluster import ServingCluster
+from modelyard_operator.desired import pod_security
 from modelyard_operator.desired.names import (
     CLUSTER_LABEL,
     CLUSTER_NAMESPACE_LABEL,
@@ -101,11 +102,7 @@ def ray_cluster(cluster: ServingCluster, platform: Platform) -> dict[str, Any]:
                 "idleTimeoutSeconds": 60,
                 "imagePullPolicy": platform.image_pull_policy,
                 "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
+                "securityContext": pod_security.CONTAINER,
                 "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - in the pod
                 "env": [
                     {"name": "HOME", "value": "/tmp"},  # noqa: S108 - in the pod

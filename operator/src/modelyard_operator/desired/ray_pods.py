@@ -3,6 +3,7 @@
 from typing import Any
 
 from modelyard_operator.api.serving_cluster import EnvVar, Runtime
+from modelyard_operator.desired import pod_security
 from modelyard_operator.desired.names import SERVE_PORT
 from modelyard_serving.contract import LOG_FILE_ENV, MODELS_ROOT
 
@@ -97,25 +98,14 @@ def pod_template(
         volumes.append({"name": "ca-bundle", "configMap": {"name": runtime.ca_bundle.name}})
         mounts.append({"name": "ca-bundle", "mountPath": _CA_FOLDER, "readOnly": True})  # type: ignore[dict-item]
     spec: dict[str, Any] = {
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 1000,
-            "runAsGroup": 1000,
-            "fsGroup": 1000,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security.POD,
         "containers": [
             {
                 **container,
                 "env": [*ray_environment(runtime), *container.get("env", ())],
                 "volumeMounts": mounts,
                 "readinessProbe": _READY,
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
+                "securityContext": pod_security.CONTAINER,
             }
         ],
         "volumes": volumes,

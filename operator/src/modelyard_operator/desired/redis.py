@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from modelyard_operator.api.serving_cluster import RedisStorage, ServingCluster
+from modelyard_operator.desired import pod_security
 from modelyard_operator.desired.names import (
     CLUSTER_LABEL,
     CLUSTER_NAMESPACE_LABEL,
@@ -128,14 +129,7 @@ def _stateful_set_spec(cluster: ServingCluster, platform: Platform) -> dict[str,
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 1000,
-            "runAsGroup": 1000,
-            "fsGroup": 1000,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security.POD,
         "containers": [_container(platform)],
         "volumes": [
             {"name": "data", "persistentVolumeClaim": {"claimName": name}},
@@ -169,11 +163,7 @@ def _container(platform: Platform) -> dict[str, Any]:
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
         "readinessProbe": {**answers, "periodSeconds": 2, "timeoutSeconds": 2},
         "livenessProbe": {**answers, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": pod_security.CONTAINER,
         "volumeMounts": [
             {"name": "data", "mountPath": _DATA_FOLDER},
             {"name": "auth", "mountPath": _CONFIG_FOLDER, "readOnly": True},

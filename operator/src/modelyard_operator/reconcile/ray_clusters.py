@@ -96,8 +96,8 @@ class RayClusters:
 
     async def put_away(self, key: Key, live: Manifest) -> None:
         """Delete a RayCluster that nothing needs any more."""
-        await self._app.upkeep.put_away(live)
-        log.info("RayCluster %s/%s is no longer needed: deleted", key.namespace, live["metadata"]["name"])
+        if await self._app.upkeep.put_away(live):
+            log.info("RayCluster %s/%s is no longer needed: deleted", key.namespace, live["metadata"]["name"])
 
     async def clear(self, key: Key) -> bool:
         """Delete all RayClusters, before their Redis goes; whether none is left.
@@ -115,8 +115,7 @@ class RayClusters:
                 kept = {name: live["metadata"][name] for name in fields if name in live["metadata"]}
                 spoken = {name: value for name, value in live.items() if name != "status"}
                 await self._app.kube.apply({**spoken, "metadata": {**kept, "annotations": told}})
-            if "deletionTimestamp" not in live["metadata"]:
-                await self._app.upkeep.put_away(live)
+            await self._app.upkeep.put_away(live)
         return not left
 
     async def apply(self, cluster: ServingCluster, name: str, standing: Standing, tenants: Tenants) -> Manifest:
@@ -129,8 +128,8 @@ class RayClusters:
             kept = self._rendered(live) or rendered
             if kept != rendered and not parse_ray_cluster(live).was_ready:
                 tenants.confirm()
-                await self._app.upkeep.put_away(live)
-                log.info("RayCluster %s was never ready and would be made otherwise today: made anew", name)
+                if await self._app.upkeep.put_away(live):
+                    log.info("RayCluster %s was never ready and would be made otherwise today: made anew", name)
                 return live
             base["spec"], rendered = json.loads(kept), kept
         base["metadata"]["annotations"] = {RENDERED_ANNOTATION: rendered}

@@ -78,13 +78,16 @@ class Upkeep:
         """An object as it was last written or found right; None where this process does not know."""
         return self._kept.get(_Id(kind, namespace, name))
 
-    async def put_away(self, live: Manifest) -> None:
-        """Delete an object as it was read, for the operator itself wants it gone."""
+    async def put_away(self, live: Manifest) -> bool:
+        """Delete an object as it was read, for the operator itself wants it gone; False where it is going already."""
         identity = _id(live)
         self._kept.pop(identity, None)
+        if "deletionTimestamp" in live["metadata"]:
+            return False
         await self._kube.delete(
             identity.kind, identity.name, namespace=identity.namespace, uid=live["metadata"].get("uid")
         )
+        return True
 
     def tell(self, owner: Manifest, undone: str) -> None:
         """An Event and a log line about somebody else's change that was undone; the text begins with what it was."""
