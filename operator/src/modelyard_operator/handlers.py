@@ -78,9 +78,12 @@ class Memo:
         if event["type"] == "DELETED":
             self.wakeups.wake(kind, key)
             return True
-        self.loops.seen(kind, key)
         before, self.generation = self.generation, event["object"]["metadata"].get("generation")
-        return before != self.generation
+        is_new = before != self.generation
+        # Its loop, and no other, writes its status, and comes back by itself.
+        if is_new or not self.store.is_own(event["object"]):
+            self.loops.seen(kind, key)
+        return is_new
 
 
 def register(registry: kopf.OperatorRegistry) -> None:
@@ -106,6 +109,8 @@ def noted(kind: Kind, seen: Handler) -> Handler:
 
     async def handle(memo: Memo, event: kopf.RawEvent, **_: Any) -> None:
         memo.note(kind, event)
+        if kind in CHILDREN and event["type"] != "DELETED" and memo.store.is_own(event["object"]):
+            return  # The loop that this would wake is the one that wrote it, and it comes back by itself.
         await seen(memo=memo, event=event)
 
     return handle

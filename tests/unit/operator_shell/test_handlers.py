@@ -10,9 +10,17 @@ import pytest
 from tests.unit.fakes.kube import FakeKube
 
 from modelyard_operator import handlers
+from modelyard_operator.desired.names import MANAGED_LABEL
 from modelyard_operator.handlers import Memo
 from modelyard_operator.kube.aio_client import AioKubeClient
-from modelyard_operator.kube.client import ACCELERATOR_POOL, MODEL_SERVICE, SERVING_CLUSTER, Kind
+from modelyard_operator.kube.client import (
+    ACCELERATOR_POOL,
+    CONTROLLER_REVISION,
+    MODEL_SERVICE,
+    SERVING_CLUSTER,
+    Kind,
+    Manifest,
+)
 from modelyard_operator.kube.stored import Completion
 from modelyard_operator.reconcile.deaths import PodDeaths
 from modelyard_operator.reconcile.finalizer import FINALIZER
@@ -118,6 +126,44 @@ async def test_a_change_of_status_wakes_the_service_itself_and_nobody_else(watch
     assert watched.woken() == set()
     await handlers.model_service_seen(watched.memo, event("MODIFIED", {"spec": {}}, generation=2))
     assert watched.woken() == {"ServingCluster platform/shared", "Routes routes"}
+
+
+async def test_its_own_status_wakes_nobody_but_a_new_spec_and_what_others_write_do(watched: Watched) -> None:
+    def seen(what: str | None, version: int, generation: int = 1) -> kopf.RawEvent:
+        return event(what, {"spec": {}}, uid="u", resourceVersion=str(version), generation=generation)
+
+    async def loops_woken(each: kopf.RawEvent) -> int:
+        before = len(watched.loops.seen_)
+        await handlers.noted(MODEL_SERVICE, handlers.model_service_seen)(watched.memo, each)
+        return len(watched.loops.seen_) - before
+
+    def write(version: int, generation: int = 1) -> kopf.RawEvent:
+        mine = seen("MODIFIED", version, generation)
+        watched.memo.store.note_own(MODEL_SERVICE, cast("Manifest", mine["object"]))
+        return mine
+
+    assert await loops_woken(write(1)) == 1, "its loop is not there yet"
+    assert await loops_woken(write(2)) == 0
+    assert await loops_woken(seen("MODIFIED", 3)) == 1
+    assert await loops_woken(write(4, generation=2)) == 1, "the edit itself was missed"
+
+
+async def test_a_child_that_stands_as_it_was_written_wakes_nobody_and_any_other_does(watched: Watched) -> None:
+    def revision(what: str, version: int) -> kopf.RawEvent:
+        labels = {MANAGED_LABEL: "true", "modelyard.dev/service": "y"}
+        named = {"namespace": "other", "labels": labels, "uid": "u", "resourceVersion": str(version)}
+        return event(what, {"apiVersion": "apps/v1", "kind": "ControllerRevision"}, **named)
+
+    async def woken(each: kopf.RawEvent) -> set[str]:
+        await handlers.noted(CONTROLLER_REVISION, handlers.revision_seen)(watched.memo, each)
+        return watched.woken()
+
+    mine = revision("MODIFIED", 2)
+    watched.memo.store.note_own(CONTROLLER_REVISION, cast("Manifest", mine["object"]))
+    assert await woken(mine) == set()
+    assert await woken(revision("MODIFIED", 3)) == {"ModelService other/y"}
+    watched.memo.store.note_own(CONTROLLER_REVISION, cast("Manifest", revision("MODIFIED", 4)["object"]))
+    assert await woken(revision("DELETED", 4)) == {"ModelService other/y"}
 
 
 async def test_a_service_that_is_gone_starts_no_loop(watched: Watched) -> None:

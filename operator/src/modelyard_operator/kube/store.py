@@ -9,12 +9,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from modelyard_operator.kube.client import Kind, Manifest
 
 _REMEMBERED = 10_000
-"""Deletions that are remembered, so that an older answer that comes late does not bring an object back."""
+"""Deletions, and writes of the operator, that are remembered."""
 
 _Index = tuple[str, str]
 """The name of a label, or nothing for the trait, and the value."""
@@ -94,6 +94,8 @@ class Store:
         self._shelves = {kind: _Shelf(how) for kind, how in kinds.items()}
         self._deleted: OrderedDict[str, int] = OrderedDict()
         """The resourceVersion at which objects were deleted, by uid."""
+        self._own: OrderedDict[str, int] = OrderedDict()
+        """The resourceVersion that the operator last wrote, by uid."""
 
     @property
     def kinds(self) -> Iterable[Kind]:
@@ -115,6 +117,20 @@ class Store:
         if known is not None and version <= _version(known):
             return
         shelf.put(identity, manifest)
+
+    def note_own(self, kind: Kind, manifest: Manifest) -> None:
+        """As `note`, of what the operator itself has just written: its event will tell nothing new."""
+        self.note(kind, manifest)
+        if kind in self._shelves:
+            self._own[manifest["metadata"]["uid"]] = _version(manifest)
+            self._own.move_to_end(manifest["metadata"]["uid"])
+            if len(self._own) > _REMEMBERED:
+                self._own.popitem(last=False)
+
+    def is_own(self, manifest: Mapping[str, Any]) -> bool:
+        """Whether an object stands as the operator wrote it last."""
+        metadata = manifest["metadata"]
+        return self._own.get(metadata.get("uid", "")) == int(metadata.get("resourceVersion", -1))
 
     def note_deleted(self, kind: Kind, manifest: Manifest) -> None:
         """An object was deleted, or lost the labels that are watched, at the resourceVersion that it carries now."""

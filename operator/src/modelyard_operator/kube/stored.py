@@ -56,7 +56,7 @@ class StoredKube:
         return self._noted(await self._api.create(manifest))
 
     def _noted(self, manifest: Manifest) -> Manifest:
-        self._store.note(kind_of(manifest), manifest)
+        self._store.note_own(kind_of(manifest), manifest)
         return manifest
 
 
