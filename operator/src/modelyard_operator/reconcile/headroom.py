@@ -1,5 +1,6 @@
 """Looks for room before a surge: reads what bounds more workers and asks `desired.headroom`."""
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -85,6 +86,9 @@ class Headroom:
     def __init__(self, app: App) -> None:
         self._app = app
         self._read: dict[tuple[Kind, str], tuple[datetime, list[Manifest]]] = {}
+        self._asking: dict[tuple[Kind, str], asyncio.Lock] = {}
+        self._placed: tuple[list[Manifest], tuple[PodRequests, ...]] = [], ()
+        """The pods that were read last, and what they hold: many services look at the same."""
 
     async def outlook(
         self,
@@ -125,13 +129,13 @@ class Headroom:
         cluster = surge.view.ray_clusters.get(surge.wanted.ray_cluster)
         if cluster is not None and cluster.applications is None and _shares_cluster(surge):
             return Outlook(Room(beside=False))
-        placed = parse_requests(pods)
+        placed = self._placed_by(pods)
         if any(_is_initialized(pod, surge.wanted) for pod in pods):
             worker = with_init(worker)
         leaving = _leaving(cluster, worker.group) if cluster else frozenset()
         namespace = surge.wanted.cluster_namespace
         going = [p for p in placed if p.namespace == namespace and p.name in leaving]
-        staying = [p for p in placed if p not in going]
+        staying = [p for p in placed if p not in going] if going else placed
         able = tuple(node for node in parse_nodes(nodes, staying) if takes(node, surge.wanted.pool))
         capacity = Capacity(
             limit=surge.wanted.pool.spec.max_workers,
@@ -194,8 +198,18 @@ class Headroom:
             and claim.application not in applications
         )
 
+    def _placed_by(self, pods: list[Manifest]) -> tuple[PodRequests, ...]:
+        if self._placed[0] is not pods:
+            self._placed = pods, parse_requests(pods)
+        return self._placed[1]
+
     async def _list(self, kind: Kind, namespace: str) -> list[Manifest]:
         """Objects as they were at most a moment ago; none where the role does not allow to see them."""
+        # Many services begin at once: one asks, the others take its answer.
+        async with self._asking.setdefault((kind, namespace), asyncio.Lock()):
+            return await self._fresh(kind, namespace)
+
+    async def _fresh(self, kind: Kind, namespace: str) -> list[Manifest]:
         now = self._app.clock()
         known = self._read.get((kind, namespace))
         if known is not None and now - known[0] < _FRESH:
