@@ -37,6 +37,8 @@ class ServeMemory:
     """The last fragment of each application that Ray took; until its retirement."""
     written: dict[str, Fragment] | None = None
     """All applications as the operator last wrote or found them right; None where that is not certain."""
+    written_at: datetime | None = None
+    """When Ray last took a config."""
     refused: dict[str, _Refusal] = field(default_factory=dict)
     head: Head | None = None
 
@@ -52,9 +54,9 @@ class ServeMemory:
         """What stands is as it should be, whoever wrote it."""
         self.written = dict(standing)
 
-    def took(self, applications: Mapping[str, Fragment]) -> None:
+    def took(self, applications: Mapping[str, Fragment], now: datetime) -> None:
         """Ray accepted `applications` as all that it should run."""
-        self.written = dict(applications)
+        self.written, self.written_at = dict(applications), now
         self.accepted |= applications
         for name, fragment in applications.items():
             if name in self.refused and self.refused[name].fragment == fragment:

@@ -36,6 +36,7 @@ from modelyard_operator.reconcile.upkeep import reference
 
 log = logging.getLogger(__name__)
 
+_LATELY = timedelta(seconds=1)
 _TAKEN_UP_WITHIN = timedelta(seconds=30)
 """KubeRay writes a RayCluster's first status within this, or it does not run."""
 
@@ -64,6 +65,12 @@ class ServeWriter:
     def forget(self, ray_cluster: Key) -> None:
         """The RayCluster has been put away."""
         self._memory.pop(ray_cluster, None)
+
+    def wrote_lately(self, namespace: str, ray_clusters: Iterable[str]) -> bool:
+        """Whether Ray Serve was given a config a moment ago, and is probably about to do what it says."""
+        known = (self._memory.get(Key(namespace, name)) for name in ray_clusters)
+        written = [memory.written_at for memory in known if memory is not None and memory.written_at is not None]
+        return any(self._app.clock() - at < _LATELY for at in written)
 
     async def serve(self, manifest: Manifest, state: RayClusterState) -> RayClusterView:
         """Ask Serve what runs, and write its config if something else should."""
@@ -133,7 +140,7 @@ class ServeWriter:
         except ConfigRefused:
             memory.written = before
             raise
-        memory.took(applications)
+        memory.took(applications, self._app.clock())
 
     async def _put_without_refused(self, target: _Target, change: ServeChange, error: ConfigRefused) -> None:
         """Ray refuses a whole config for one application in it: find which, by halves, and write all others.

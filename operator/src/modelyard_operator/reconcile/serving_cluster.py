@@ -35,7 +35,7 @@ from modelyard_operator.status.serving_cluster import ClusterFacts, cluster_stat
 
 log = logging.getLogger(__name__)
 
-_MOVING_S, _RESTING_S, _WITHOUT_KUBERAY_S = 1.0, 10.0, 5.0
+_WRITTEN_S, _MOVING_S, _RESTING_S, _WITHOUT_KUBERAY_S = 0.25, 1.0, 10.0, 5.0
 _LET_GO_AFTER = timedelta(seconds=90)
 """A deletion waits so long for KubeRay to take the RayClusters away; one that is gone must not hold it for ever."""
 _NO_REDIS_TO_COME = (Reason.NO_STORAGE_CLASS, Reason.CONFIG_REFUSED)
@@ -79,6 +79,8 @@ class ServingClusterLoop:
             return Result(requeue_after_s=_WITHOUT_KUBERAY_S)
         view = await self._drive(key, cluster, tenants)
         await self._show(key, manifest, cluster, tenants, view)
+        if self._writer.wrote_lately(key.namespace, view.ray_clusters):
+            return Result(requeue_after_s=_WRITTEN_S)
         return Result(requeue_after_s=_RESTING_S if _is_at_rest(view, tenants) else _MOVING_S)
 
     async def _let_go(self, key: Key, manifest: Manifest) -> Result:
