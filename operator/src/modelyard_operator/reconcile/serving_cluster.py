@@ -36,6 +36,8 @@ from modelyard_operator.status.serving_cluster import ClusterFacts, cluster_stat
 log = logging.getLogger(__name__)
 
 _WRITTEN_S, _MOVING_S, _RESTING_S, _WITHOUT_KUBERAY_S = 0.25, 1.0, 10.0, 5.0
+_KUBERAY_STAYS = timedelta(seconds=30)
+"""So long it is believed that KubeRay is as it was when all was well: its CRD is too large to be read at each look."""
 _LET_GO_AFTER = timedelta(seconds=90)
 """A deletion waits so long for KubeRay to take the RayClusters away; one that is gone must not hold it for ever."""
 _NO_REDIS_TO_COME = (Reason.NO_STORAGE_CLASS, Reason.CONFIG_REFUSED)
@@ -51,6 +53,8 @@ class ServingClusterLoop:
         self._redis = RedisKeeper(app)
         self._writer = ServeWriter(app)
         self._guards = Guards(app)
+        self._kuberay_fine: datetime | None = None
+        """When KubeRay was last seen to be all right."""
 
     async def reconcile(self, key: Key) -> Result:
         """One look at the ServingCluster `key`, its RayClusters and their Serve, and one step."""
@@ -58,6 +62,9 @@ class ServingClusterLoop:
             return await self._look(key, confirmed=False)
         except Unconfirmed:
             return await self._look(key, confirmed=True)
+        except KindAbsent:
+            self._kuberay_fine = None
+            raise
 
     async def _look(self, key: Key, *, confirmed: bool) -> Result:
         manifest = await self._app.seen.get(SERVING_CLUSTER, key.name, namespace=key.namespace)
@@ -73,7 +80,7 @@ class ServingClusterLoop:
         except InvalidSpec as error:
             await self._reject(key, manifest, str(error))
             return Result()
-        trouble = kuberay_trouble(await self._app.kube.get(CRD, "rayclusters.ray.io"))
+        trouble = await self._kuberay_trouble()
         if trouble is not None:
             await self._show(key, manifest, cluster, tenants, ClusterView(ray_cluster_name(cluster), {}, trouble))
             return Result(requeue_after_s=_WITHOUT_KUBERAY_S)
@@ -101,6 +108,14 @@ class ServingClusterLoop:
         self._app.views.pop(key, None)
         self._app.pools.forget(key)
         self._redis.forget(key)
+
+    async def _kuberay_trouble(self) -> Failure | None:
+        now = self._app.clock()
+        if self._kuberay_fine is not None and now - self._kuberay_fine < _KUBERAY_STAYS:
+            return None
+        trouble = kuberay_trouble(await self._app.kube.get(CRD, "rayclusters.ray.io"))
+        self._kuberay_fine = now if trouble is None else None
+        return trouble
 
     async def _is_needed(self, key: Key, tenants: Tenants) -> bool:
         """Whether a ServingCluster that is being deleted must wait: services are bound, and its namespace stays."""
