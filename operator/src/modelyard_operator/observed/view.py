@@ -51,6 +51,18 @@ class RayClusterView:
         """The pods that gateways may send requests to."""
         return ways(self.pods, self.leaving, self.listening)
 
+    def concerns(self, application: str, group: str) -> tuple[object, ...]:
+        """What of this the service of a revision depends on, by the revision's application and worker group.
+
+        Where it is equal in two looks, nothing has changed for the service but the room beside others.
+        """
+        facts = self.applications.get(application) if self.applications is not None else None
+        told = self.facts, self.trouble, facts, self.refused.get(application), self.deaths.get(group)
+        if facts is not None and facts.status == "RUNNING" and facts.running >= facts.target:
+            return told  # Others' workers of the same group come and go.
+        led_to = tuple(pod for pod in self.ways if pod.group == group)
+        return *told, self.applications is None, self.group_pods(group), led_to
+
     def group_pods(self, group: str) -> tuple[PodFacts, ...]:
         """The workers of a group."""
         return tuple(pod for pod in self.pods if pod.group == group and not pod.is_head)

@@ -8,6 +8,7 @@ from modelyard_operator.api.conditions import Reason
 from modelyard_operator.api.serving_cluster import ServingCluster, ServingClusterStatus
 from modelyard_operator.desired.ray_cluster import ray_cluster_name
 from modelyard_operator.desired.revision import Phase
+from modelyard_operator.desired.serve_config import Tenant
 from modelyard_operator.kube.client import (
     CRD,
     MODEL_SERVICE,
@@ -188,8 +189,9 @@ class ServingClusterLoop:
         before = self._app.views.get(key)
         self._app.views[key] = view
         if before != view:
-            for service in tenants.by_key:
-                self._app.wakeups.wake(MODEL_SERVICE, service)
+            for service, tenant in tenants.by_key.items():
+                if before is None or _concerns(before, tenant) != _concerns(view, tenant):
+                    self._app.wakeups.wake(MODEL_SERVICE, service)
             if before is None or _ways(before) != _ways(view):
                 self._app.wakeups.wake(*ROUTES)
         facts = ClusterFacts(
@@ -213,6 +215,13 @@ class ServingClusterLoop:
             }
         )
         self._app.announce(manifest, old.conditions, new.conditions)
+
+
+def _concerns(view: ClusterView, tenant: Tenant) -> tuple[object, ...]:
+    """What of a view the loop of a service depends on; what it waits for beside that it looks for by itself."""
+    seen = ((revision, view.ray_clusters.get(revision.ray_cluster)) for revision in tenant.revisions)
+    below = (cluster and cluster.concerns(r.application, r.group["groupName"]) for r, cluster in seen)
+    return view.current, view.trouble, *below
 
 
 def _ways(view: ClusterView) -> set[tuple[str, str]]:
