@@ -36,6 +36,7 @@ def test_operator_then_one_service_then_ray(make: "Maker", resident: "Resident")
         assert replica_processes(steady.model) == replicas
         assert _image(edited) == NEXT
         assert _image(steady) != NEXT
+        assert _ray_cluster(edited) != _ray_cluster(steady), "workers of another Ray cannot join the head that runs"
 
         old = edited.status["activeRevision"]
         change = '{"spec": {"runtime": {"image": "%s", "rayVersion": "2.60.0"}}}' % NEXT  # noqa: UP031 - JSON's braces
@@ -63,9 +64,13 @@ def _version(manifest: dict[str, Any]) -> str:
 
 
 def _upgrade_operator() -> None:
-    """Another default image and other settings, until the new operator has looked at the cluster."""
+    """Another default image with another Ray, and other settings, until the new operator has looked at the cluster.
+
+    The Ray in that image is the same in truth: KubeRay and the operator go by what they are told.
+    """
     chart = str(REPOSITORY / "charts/modelyard")
-    settings = ("--set", f"serving.image={NEXT}", "--set", "operator.resyncSeconds=301")
+    image = ("--set", f"serving.image={NEXT}", "--set", "serving.rayVersion=2.60.1")
+    settings = (*image, "--set", "operator.resyncSeconds=301")
     run("helm", "upgrade", RELEASE, chart, "-n", SYSTEM, "--reuse-values", *settings, "--wait", "--timeout", "120s")
     until("the new operator to hold the Lease", _holds_the_lease, within=60)
 
@@ -82,6 +87,15 @@ def _moved(service: Service, old: str) -> bool:
 
 
 def _image(service: Service) -> str:
+    return str(_record(service)["image"])
+
+
+def _ray_cluster(service: Service) -> str:
+    return str(_record(service)["rayCluster"])
+
+
+def _record(service: Service) -> dict[str, Any]:
     record = get("controllerrevision", f"{service.name}-{service.status['activeRevision']}", service.namespace)
     assert record is not None
-    return str(record["data"]["image"])
+    data: dict[str, Any] = record["data"]
+    return data

@@ -3,7 +3,8 @@
 import pytest
 from tests.unit.reconcile.world import CLUSTER, SERVICE, World
 
-from modelyard_operator.kube.client import MODEL_SERVICE, RAY_CLUSTER, SERVING_CLUSTER
+from modelyard_operator.desired.revision import Phase
+from modelyard_operator.kube.client import CONTROLLER_REVISION, MODEL_SERVICE, RAY_CLUSTER, SERVING_CLUSTER
 from modelyard_operator.kube.errors import Forbidden, Invalid, KubeError
 
 QUOTA = "admission webhook denied the request: team quota"
@@ -149,3 +150,66 @@ async def test_an_old_ray_cluster_that_takes_its_time_to_go_is_deleted_once(worl
     assert old["metadata"]["name"] in ray_clusters(world)
     deleted = [r for r in world.kube.requests if (r.verb, r.kind) == ("delete", RAY_CLUSTER.kind)]
     assert len(deleted) == 1
+
+
+def upgrade(world: World, ray_version: str) -> None:
+    """Another release of the operator, whose default image has another Ray."""
+    image = f"modelyard-serving:{ray_version}"
+    world.settings = world.settings.model_copy(update={"ray_version": ray_version, "serving_image": image})
+    world.start_operator()
+
+
+def homes(world: World) -> dict[str, str]:
+    """Where the active revision of each service runs."""
+    records = world.kube.all(CONTROLLER_REVISION)
+    active = [r for r in records if r["metadata"]["annotations"]["modelyard.dev/phase"] == Phase.ACTIVE]
+    return {record["metadata"]["ownerReferences"][0]["name"]: record["data"]["rayCluster"] for record in active}
+
+
+async def test_another_default_ray_moves_only_what_is_edited(world: World) -> None:
+    world.apply_service(name="steady")
+    world.apply_service(name="edited")
+    await world.settle()
+    (old,) = ray_clusters(world)
+    standing = world.kube.find(RAY_CLUSTER, old, namespace=CLUSTER.namespace)
+    upgrade(world, "2.61.0")
+    await world.settle()
+    assert ray_clusters(world) == [old]
+    assert world.kube.find(RAY_CLUSTER, old, namespace=CLUSTER.namespace) == standing
+
+    world.apply_service(name="edited", requestTimeout="31m")
+    await world.settle()
+    (new,) = set(ray_clusters(world)) - {old}
+    assert homes(world) == {"steady": old, "edited": new}
+    made = world.kube.find(RAY_CLUSTER, new, namespace=CLUSTER.namespace)
+    assert made is not None
+    assert made["spec"]["rayVersion"] == "2.61.0"
+
+    world.apply_service(name="steady", requestTimeout="31m")
+    await world.settle()
+    assert homes(world) == {"steady": new, "edited": new}
+    assert ray_clusters(world) == [new]
+
+
+async def test_a_service_whose_old_ray_cluster_is_lost_moves_to_the_new_ray(world: World) -> None:
+    world.apply_service(name="steady")
+    await world.settle()
+    (old,) = ray_clusters(world)
+    upgrade(world, "2.61.0")
+    await world.settle()
+    world.kube.remove(RAY_CLUSTER, old, namespace=CLUSTER.namespace)
+    await world.settle()
+    (new,) = ray_clusters(world)
+    assert new != old
+    assert homes(world) == {"steady": new}
+
+
+async def test_another_head_still_moves_all_after_an_upgrade(world: World) -> None:
+    world.apply_service()
+    await world.settle()
+    upgrade(world, "2.61.0")
+    await world.settle()
+    edit(world, head={"memory": "8Gi"})
+    await world.settle()
+    (new,) = ray_clusters(world)
+    assert set(homes(world).values()) == {new}

@@ -1,5 +1,6 @@
 """The RayCluster of a ServingCluster: a head that runs no model, and the worker groups that its revisions need."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -34,8 +35,12 @@ _SURVIVING_HEAD = [
 ]
 
 
+_FIRST_RAY = "2.60.0"
+"""The Ray of the first release: where it is still the platform's, no version is in a RayCluster's name."""
+
+
 def ray_cluster_name(cluster: ServingCluster) -> str:
-    """The RayCluster for new revisions: another head or Ray is another RayCluster beside this one.
+    """The RayCluster that the user asks for: another head or Ray is another RayCluster beside this one.
 
     Only what the user wrote counts, so that a new release of the operator moves nothing. Claims are no concern of
     the head's: adding one makes other worker groups, not another RayCluster. Nor are who may use it and the volume of
@@ -53,9 +58,26 @@ def ray_cluster_name(cluster: ServingCluster) -> str:
     return f"{cluster.metadata.name}-{digest(written, 6)}"
 
 
+def newest_ray_cluster(cluster: ServingCluster, platform: Platform) -> str:
+    """The RayCluster for new revisions: beside the one that stands where the platform's own Ray has changed since.
+
+    Workers of another Ray cannot join a head. What runs stays where it is: see `is_as_asked`.
+    """
+    name, version = ray_cluster_name(cluster), platform.ray_version
+    if cluster.spec.runtime.ray_version is not None or version == _FIRST_RAY:
+        return name
+    return f"{name}-{digest(version, 4)}"
+
+
+def is_as_asked(name: str, cluster: ServingCluster) -> bool:
+    """Whether a RayCluster is what the user asks for, whichever Ray was the platform's when it was made."""
+    asked = ray_cluster_name(cluster)
+    return name == asked or re.fullmatch(f"{asked}-[0-9a-f]{{4}}", name) is not None
+
+
 def ray_cluster(cluster: ServingCluster, platform: Platform) -> dict[str, Any]:
-    """The RayCluster of `cluster` without worker groups."""
-    name = ray_cluster_name(cluster)
+    """The newest RayCluster of `cluster`, without worker groups."""
+    name = newest_ray_cluster(cluster, platform)
     runtime = cluster.spec.runtime.model_copy(update={"volumes": ()})
     image = runtime.image or platform.image
     labels = {

@@ -15,8 +15,8 @@ from modelyard_operator.api.model_service import ColdStart, ModelService, ModelS
 from modelyard_operator.api.serving_cluster import ServingCluster
 from modelyard_operator.desired.names import SERVE_PORT, public_path
 from modelyard_operator.desired.namespaces import asks_labels, refusal
-from modelyard_operator.desired.ray_cluster import ray_cluster_name
-from modelyard_operator.desired.resolution import Rejection, Resolved, cluster_key, resolve
+from modelyard_operator.desired.ray_cluster import is_as_asked, newest_ray_cluster
+from modelyard_operator.desired.resolution import Rejection, Resolved, cluster_key, resolve, spec_hash
 from modelyard_operator.desired.revision import DOWN_PHASES, Phase, Revision
 from modelyard_operator.desired.rollout import Situation, Steps, in_place_of, next_steps
 from modelyard_operator.desired.scaling import is_stopped, surge_replicas
@@ -115,7 +115,7 @@ class ModelServiceLoop:
             raise Unconfirmed
         revisions = await self._app.records.restore(manifest, found)
         bound = cluster_key(service, self._app.default_cluster)
-        resolution = await self._resolve(service, bound, reader)
+        resolution = await self._resolve(service, bound, reader, revisions)
         # The look at room comes last: until its claim is put down nothing may be awaited.
         outlook = await self._headroom.outlook(service, resolution, revisions, self._view(bound, revisions))
         return _Look(
@@ -138,7 +138,7 @@ class ModelServiceLoop:
         return replace(view, ray_clusters={n: v for each in [*left, view.ray_clusters] for n, v in each.items()})
 
     async def _resolve(
-        self, service: ModelService, bound: tuple[str, str] | None, reader: Reader
+        self, service: ModelService, bound: tuple[str, str] | None, reader: Reader, revisions: Iterable[Revision]
     ) -> Resolved | Rejection:
         if bound is None:
             return Rejection(
@@ -169,7 +169,23 @@ class ModelServiceLoop:
                 f"ServingCluster {namespace}/{name} or AcceleratorPool {pool_name} cannot be read: {error}",
             )
         refused = await self._refusal(service.metadata.namespace, cluster, accelerators)
-        return refused or resolve(service, cluster, accelerators, ray_cluster_name(cluster), self._app.platform)
+        home = self._home(service, cluster, revisions)
+        return refused or resolve(service, cluster, accelerators, home, self._app.platform)
+
+    def _home(self, service: ModelService, cluster: ServingCluster, revisions: Iterable[Revision]) -> str:
+        """The RayCluster that a service belongs on: where it is, as long as it stands and nobody asks for another."""
+        view = self._app.views.get(Key(cluster.metadata.namespace, cluster.metadata.name))
+        asked = spec_hash(service.spec)
+        stays = [
+            r
+            for r in revisions
+            if r.proved
+            and r.spec_hash == asked
+            and is_as_asked(r.ray_cluster, cluster)
+            and (view is None or r.ray_cluster in view.ray_clusters)
+        ]
+        latest = max(stays, key=lambda revision: revision.number, default=None)
+        return latest.ray_cluster if latest is not None else newest_ray_cluster(cluster, self._app.platform)
 
     async def _refusal(self, namespace: str, cluster: ServingCluster, pool: AcceleratorPool) -> Rejection | None:
         labels: Mapping[str, str] = {}

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from modelyard_operator.api.conditions import Reason
 from modelyard_operator.api.serving_cluster import ServingCluster, ServingClusterStatus
-from modelyard_operator.desired.ray_cluster import ray_cluster_name
+from modelyard_operator.desired.ray_cluster import is_as_asked, newest_ray_cluster
 from modelyard_operator.desired.revision import Phase
 from modelyard_operator.desired.serve_config import Tenant
 from modelyard_operator.kube.client import (
@@ -24,7 +24,7 @@ from modelyard_operator.reconcile.app import App
 from modelyard_operator.reconcile.guards import Guards
 from modelyard_operator.reconcile.pool_division import RayClusterState
 from modelyard_operator.reconcile.pool_ledger import Place
-from modelyard_operator.reconcile.ray_clusters import RayClusters
+from modelyard_operator.reconcile.ray_clusters import RayClusters, Standing
 from modelyard_operator.reconcile.reading import InvalidSpec, Unconfirmed, parse
 from modelyard_operator.reconcile.redis import RedisKeeper
 from modelyard_operator.reconcile.result import Key, Result
@@ -83,7 +83,8 @@ class ServingClusterLoop:
             return Result()
         trouble = await self._kuberay_trouble()
         if trouble is not None:
-            await self._show(key, manifest, cluster, tenants, ClusterView(ray_cluster_name(cluster), {}, trouble))
+            newest = newest_ray_cluster(cluster, self._app.platform)
+            await self._show(key, manifest, cluster, tenants, ClusterView(newest, {}, trouble))
             return Result(requeue_after_s=_WITHOUT_KUBERAY_S)
         view = await self._drive(key, cluster, tenants)
         await self._show(key, manifest, cluster, tenants, view)
@@ -126,9 +127,11 @@ class ServingClusterLoop:
         return namespace is not None and "deletionTimestamp" not in namespace["metadata"]
 
     async def _drive(self, key: Key, cluster: ServingCluster, tenants: Tenants) -> ClusterView:
-        current = ray_cluster_name(cluster)
-        needed = {current, *(r.ray_cluster for r in tenants.running())}
-        standing = await self._ray_clusters.standing(key, needed, confirmed=tenants.confirmed)
+        newest = newest_ray_cluster(cluster, self._app.platform)
+        needed = {r.ray_cluster for r in tenants.running()}
+        standing = await self._ray_clusters.standing(key, {newest, *needed}, confirmed=tenants.confirmed)
+        current = newest if newest in needed else _standing_as_asked(cluster, standing) or newest
+        needed.add(current)
         redis = await self._redis.keep(key, cluster, standing, tenants)
         views: dict[str, RayClusterView] = {}
         made: list[Manifest] = []
@@ -215,6 +218,12 @@ class ServingClusterLoop:
             }
         )
         self._app.announce(manifest, old.conditions, new.conditions)
+
+
+def _standing_as_asked(cluster: ServingCluster, standing: Standing) -> str | None:
+    """The latest RayCluster that stands as its user asks for it: another release alone makes no other one."""
+    made = {n: m["metadata"].get("creationTimestamp", "") for n, m in standing.manifests.items()}
+    return max((name for name in made if is_as_asked(name, cluster)), key=lambda name: (made[name], name), default=None)
 
 
 def _concerns(view: ClusterView, tenant: Tenant) -> tuple[object, ...]:

@@ -188,7 +188,7 @@ def _degraded(
     if outlived := _has_outlived(facts):
         return _did_not_start(service, facts, outlived)
     failure = _failure(facts, candidate) or _failure(facts, active)
-    if failure is None and facts.view is not None and (active or candidate):
+    if failure is None and facts.view is not None and any(_concerned(facts.view, r) for r in (active, candidate)):
         failure = facts.view.trouble
     if failure is not None:
         serving = " The active revision goes on serving." if candidate and application and application.running else ""
@@ -201,6 +201,13 @@ def _degraded(
             f"Ray Serve: {application.message or 'replicas are unhealthy'}",
         )
     return condition(D, False, Reason.HEALTHY)
+
+
+def _concerned(view: ClusterView, revision: Revision | None) -> bool:
+    """Whether what is wrong with the RayCluster for new revisions is wrong for this one too."""
+    return revision is not None and (
+        revision.ray_cluster == view.current or revision.ray_cluster not in view.ray_clusters
+    )
 
 
 def _did_not_start(service: ModelService, facts: ServiceFacts, outlived: Revision) -> Condition:
