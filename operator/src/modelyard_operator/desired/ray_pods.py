@@ -39,6 +39,9 @@ SERVE_ENV = {
     # all at work 5 and 10 s are missed by one that serves well; the gateways see by themselves when one is gone.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
+    # What a replica says of itself has 111 kB. Ray's 100 kB send it through the object store, whose first try is lost
+    # while the worker's raylet does not know a new head, and the next one comes after 10 s (docs/design/head.md).
+    "RAY_max_direct_call_object_size": str(1024 * 1024),
     # See serving/etc/first-process.bash; where an image has no such file, bash goes on without.
     "BASH_ENV": "/venv/etc/modelyard/first-process.bash",
     "RAY_USAGE_STATS_ENABLED": "0",
