@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from e2e.cluster import SYSTEM, Service, apply, get, items, kubectl, until
+from e2e.cluster import SYSTEM, Service, apply, get, items, kubectl, replica_processes, until
 from e2e.traffic import Load
 
 if TYPE_CHECKING:
@@ -30,6 +30,16 @@ def kill(namespace: str, labels: str) -> str:
 
 def workers(namespace: str) -> set[str]:
     return {pod["metadata"]["uid"] for pod in items("pods", namespace, "ray.io/node-type=worker")}
+
+
+def heads_of(namespace: str) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in items("pods", namespace, "ray.io/node-type=head")}
+
+
+def two_of(service: Service) -> set[int] | None:
+    """The processes of its two replicas; None while one of them has the name of what it does just now."""
+    found = replica_processes(service.model)
+    return found if len(found) == 2 else None
 
 
 def is_whole(service: Service) -> bool:
@@ -67,7 +77,7 @@ def test_head_redis_and_worker_die(make: "Maker") -> None:
     service = make("lasting", replicas=2)
     service.settled(within=300)
     body = {"model": service.model, "prompt": "The", "max_tokens": 2, "temperature": 0}
-    before = workers(SYSTEM)
+    replicas = until("two replicas", lambda: two_of(service), within=30)
     with Load(make.url(service), body, clients=CLIENTS, pause_s=PAUSE_S) as load:
         until("some traffic", lambda: load.count > 50, within=60)
         kill(SYSTEM, "ray.io/node-type=head")
@@ -76,17 +86,19 @@ def test_head_redis_and_worker_die(make: "Maker") -> None:
         assert service.condition("Available")["status"] == "True"
         head_s = heals(service, load, within=150)
     assert load.failures == []
-    assert before <= workers(SYSTEM), "no worker was restarted"
+    until("the replicas of before: no model loaded anew", lambda: two_of(service) == replicas, within=10)
     print(f"head: whole after {head_s:.1f} s; {load.count} requests, slowest {load.slowest_s:.2f} s")
 
     with Load(make.url(service), body, clients=CLIENTS, pause_s=PAUSE_S) as load:
         until("some traffic", lambda: load.count > 50, within=60)
+        heads, killed = heads_of(SYSTEM), time.monotonic()
         old = kill(SYSTEM, "modelyard.dev/component=redis")
         until("another Redis", lambda: _ready_other("modelyard.dev/component=redis", old), within=60)
-        time.sleep(5)  # The head ends when it misses Redis, some seconds later.
-        redis_s = heals(service, load, within=150)
+        until("the head that missed Redis to be replaced", lambda: not heads_of(SYSTEM) & heads, within=90)
+        heals(service, load, within=150)
+        redis_s = time.monotonic() - killed
     assert load.failures == []
-    assert before <= workers(SYSTEM), "no worker was restarted"
+    until("the replicas of before: no model loaded anew", lambda: two_of(service) == replicas, within=10)
     print(f"Redis: whole after {redis_s:.1f} s; {load.count} requests, slowest {load.slowest_s:.2f} s")
 
     with Load(make.url(service), body, clients=CLIENTS, pause_s=PAUSE_S) as load:

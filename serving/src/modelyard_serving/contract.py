@@ -44,6 +44,7 @@ class FailureReason(StrEnum):
     """Why a replica could not start, in the words of a condition's reason."""
 
     MODEL_NOT_FOUND = "ModelNotFound"
+    MODEL_UNREADABLE = "ModelUnreadable"
     MODEL_INVALID = "ModelInvalid"
     MODEL_TOO_LARGE = "ModelTooLarge"
     ACCELERATOR_MISSING = "AcceleratorMissing"

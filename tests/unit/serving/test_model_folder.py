@@ -1,8 +1,12 @@
 """What a person is told when a model's folder is wrong."""
 
 import json
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from tests.unit.serving.tiny import config_for
@@ -45,6 +49,33 @@ def test_a_file_is_no_model(folder: Path) -> None:
     reason, message = _failure(folder / "config.json")
     assert reason is FailureReason.MODEL_NOT_FOUND
     assert "is a file" in message
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may read everything; another user may not."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", ""])
+def test_a_file_that_may_not_be_read_is_named(gpt2: Path, name: str) -> None:
+    with TemporaryDirectory() as root:
+        folder = Path(root) / "model"
+        shutil.copytree(gpt2, folder)
+        Path(root).chmod(0o755)
+        (folder / name).chmod(0)
+        with as_nobody():
+            reason, message = _failure(folder)
+        folder.chmod(0o755)
+    assert reason is FailureReason.MODEL_UNREADABLE
+    assert str(folder / name) in message
+    assert "chmod -R o+rX" in message
 
 
 def test_weights_cut_short(folder: Path) -> None:

@@ -62,6 +62,7 @@ class Reason(StrEnum):
     # Degraded
     HEALTHY = "Healthy"
     MODEL_NOT_FOUND = "ModelNotFound"
+    MODEL_UNREADABLE = "ModelUnreadable"
     MODEL_INVALID = "ModelInvalid"
     MODEL_TOO_LARGE = "ModelTooLarge"
     ACCELERATOR_MISSING = "AcceleratorMissing"

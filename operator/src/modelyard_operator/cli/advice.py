@@ -54,6 +54,7 @@ ADVICE = {
     Reason.FAILED: ("Correct what the Degraded condition names.", _EDIT),
     Reason.HEALTHY: ("Nothing.", _WATCH),
     Reason.MODEL_NOT_FOUND: ("Correct spec.model.source.uri, or put the model there.", _EDIT),
+    Reason.MODEL_UNREADABLE: ("Let user 1000 read the files on the claim.", _LOGS),
     Reason.MODEL_INVALID: ("Put complete safetensors weights and the tokenizer there.", _LOGS),
     Reason.MODEL_TOO_LARGE: ("Raise spec.resources.memory.", _EDIT),
     Reason.ACCELERATOR_MISSING: ("Have the pool's nodes and device plugin checked.", _LOGS),

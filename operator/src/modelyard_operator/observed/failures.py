@@ -11,6 +11,7 @@ _MEMORY = re.compile(r"OutOfMemory|out of memory|\bOOM|memory pressure|MemoryErr
 _ERROR_LINE = re.compile(r"^\s*[\w.]*(?:Error|Exception): .+$", re.MULTILINE)
 _REASONS = {
     FailureReason.MODEL_NOT_FOUND: Reason.MODEL_NOT_FOUND,
+    FailureReason.MODEL_UNREADABLE: Reason.MODEL_UNREADABLE,
     FailureReason.MODEL_INVALID: Reason.MODEL_INVALID,
     FailureReason.MODEL_TOO_LARGE: Reason.MODEL_TOO_LARGE,
     FailureReason.ACCELERATOR_MISSING: Reason.ACCELERATOR_MISSING,

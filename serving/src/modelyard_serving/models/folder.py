@@ -1,6 +1,7 @@
 """A model's folder: is it there, is it whole, what does it do, does it fit."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,21 @@ def inspect_folder(model: ModelConfig, memory_bytes: int | None) -> ModelFolder:
     """Check the model's files against each other and against the memory there is.
 
     Raises:
-        StartFailure: the folder is missing, incomplete, damaged, of another format, or too large.
+        StartFailure: the folder is missing, unreadable, incomplete, damaged, of another format, or too large.
     """
     path = Path(model.path)
-    if not path.is_dir():
-        raise StartFailure(FailureReason.MODEL_NOT_FOUND, f"{model.uri}: {_what_is_there(path)}")
+    try:
+        if not path.is_dir():
+            raise StartFailure(FailureReason.MODEL_NOT_FOUND, f"{model.uri}: {_what_is_there(path)}")
+        for file in path.iterdir():
+            if file.is_file():
+                file.open("rb").close()
+    except PermissionError as error:
+        raise StartFailure(
+            FailureReason.MODEL_UNREADABLE,
+            f"{model.uri}: {error.filename} may not be read by user {os.geteuid()}, as which the replica runs; "
+            "let others read the folder (chmod -R o+rX)",
+        ) from error
     config = _read_config(model, path)
     task = model.task or _detect_task(model, config)
     try:
