@@ -16,8 +16,10 @@ from tests.charts.chart import (
 )
 from tests.kubectl import Kubectl, Manifest
 
+from modelyard_gateway.routes import SCHEMA, SCHEMA_ANNOTATION
 from modelyard_gateway.settings import settings_from
 from modelyard_operator.cleanup import main as cleanup
+from modelyard_operator.reconcile.routes import schema_of
 from modelyard_operator.settings import Settings
 
 by_variant = pytest.mark.parametrize("variant", VARIANTS)
@@ -100,6 +102,12 @@ def test_services_monitor_and_operator_select_the_pods_they_mean(variant: str) -
     asked = environment(objects, "modelyard-operator")["MODELYARD_GATEWAY_LABELS"]
     selector = dict(pair.split("=") for pair in asked.split(","))
     assert [name for name in labels if _selects(selector, labels[name])] == ["modelyard-gateway"]
+
+
+def test_the_operator_is_told_which_routes_the_gateways_read() -> None:
+    (template,) = (each for name, each in pod_templates(rendered({})).items() if name == "modelyard-gateway")
+    assert template["metadata"]["annotations"][SCHEMA_ANNOTATION] == str(SCHEMA)
+    assert schema_of([template]) == SCHEMA
 
 
 def test_policies_let_in_by_ports_that_the_pods_have() -> None:

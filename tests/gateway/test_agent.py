@@ -28,7 +28,7 @@ async def document(node: StartNode) -> RouteDocument:
     ("before", "after", "said"),
     [
         ("{", "", "JSON"),
-        ('"schema_version": 1', '"schema_version": 2', "schema_version"),
+        ('"schema_version": 2', '"schema_version": 3', "schema_version"),
         ('"routes"', '"roads"', "roads"),
         ('"timeout_s": 3600', '"timeout_s": 60', "version"),
         ('"version": "', '"version": "0', "version"),

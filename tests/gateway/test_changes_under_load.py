@@ -194,8 +194,9 @@ async def test_a_thousand_routes(gateway: Gateway, node: StartNode) -> None:
     worker = await node("worker")
 
     def document(number: int) -> RouteDocument:
-        routes = tuple(route(f"/team-{n % 10}/service-{n}", revision(number)) for n in range(1000))
-        return RouteDocument(backends=(backend([worker]),), routes=routes)
+        own = {"servers": (worker.name,)}
+        routes = (route(f"/team-{n % 10}/service-{n}", revision(number)).model_copy(update=own) for n in range(1000))
+        return RouteDocument(backends=(backend([worker]),), routes=tuple(routes))
 
     await gateway.publish(RouteDocument(backends=(backend([worker]),)))
     clock = asyncio.get_running_loop().time

@@ -38,6 +38,7 @@ async def container(state_dir: Path) -> AsyncIterator[Container]:
     port, status_port, routes_file = free_port(), free_port(), state_dir / "published.json"
     environment = {
         "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
         "MODELYARD_GATEWAY_ROUTES_FILE": str(routes_file),
         "MODELYARD_GATEWAY_STATE_DIR": str(state_dir / "state"),
         "MODELYARD_GATEWAY_LISTEN_PORT": str(port),
@@ -83,7 +84,8 @@ async def test_a_kept_connection_is_routed_rightly_to_the_end(container: Contain
     worker, another = await node("worker"), await node("another")
     before = RouteDocument(backends=(backend([worker]),), routes=(route(SERVICE, "aaaa1111"),))
     # Servers cannot be changed any more by then, and need not be.
-    after = RouteDocument(backends=(backend([worker, another]),), routes=(route(SERVICE, "bbbb2222"),))
+    moved = route(SERVICE, "bbbb2222").model_copy(update={"servers": ("another",)})
+    after = RouteDocument(backends=(backend([worker, another]),), routes=(moved,))
     container.routes_file.write_text(before.to_json())
     await until(lambda: container.in_effect(before.version))
     reader, writer = await asyncio.open_connection("127.0.0.1", container.port)

@@ -45,12 +45,14 @@ def plan(in_effect: InEffect, document: RouteDocument, map_file: Path) -> Comman
     for backend, slots in wanted.items():
         arriving += _arrivals(backend, in_effect.placement[backend], slots)
         leaving += _departures(backend, in_effect.placement[backend], slots)
-    return Commands(lines=(*arriving, *plan_routes(in_effect, document, map_file).lines, *leaving))
+    routes = _map_changes(in_effect.entries, map_entries(document, wanted), map_file)
+    return Commands(lines=(*arriving, *routes, *leaving))
 
 
 def plan_routes(in_effect: InEffect, document: RouteDocument, map_file: Path) -> Commands:
     """The part that a worker still takes when it finishes its last requests: routes, but no servers."""
-    return Commands(lines=tuple(_map_changes(in_effect.entries, map_entries(document), map_file)))
+    entries = map_entries(document, in_effect.placement)
+    return Commands(lines=tuple(_map_changes(in_effect.entries, entries, map_file)))
 
 
 def _arrivals(backend: str, now: Slots, wanted: Slots) -> Iterator[str]:

@@ -2,18 +2,18 @@
 
 What can change while HAProxy runs (servers in their slots, entries of the map) is written here only as the
 state to start from; `changes` says how a running HAProxy gets there. What to do with a service's requests is
-one value of the map, so that backend, prefix and timeout change at once.
+one value of the map, so that backend, prefix, timeout and own servers change at once.
 """
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from modelyard_gateway.placement import Placement, Slots
+from modelyard_gateway.placement import Placement, Slots, slots_by_server
 from modelyard_gateway.routes import Refusal, Route, RouteDocument
 
 LONGEST_REQUEST_H = 24
@@ -60,20 +60,23 @@ class Ground:
         return self.state_dir / "handover.sock"
 
 
-def map_entries(document: RouteDocument) -> dict[str, str]:
+def map_entries(document: RouteDocument, placement: Placement) -> dict[str, str]:
     """What to do with the requests of each `<namespace>/<name>`, in fields divided by `|`.
 
-    `route|<backend>|<prefix>|<timeout in ms>|<revision>` or `refusal|<body of the answer in base64>`: base64,
-    since a message is any text and the runtime API is made of lines and words.
+    `route|<backend>|<prefix>|<timeout in ms>|<revision>`, where the service has servers of its own with
+    `|<how many>|<their slots, twice, divided by colons>`; twice, so that one can begin with any of them.
+    Or `refusal|<body of the answer in base64>`: base64, since a message is any text and the runtime API is made of
+    lines and words.
     """
-    routes = {route.path[1:]: _route_entry(route) for route in document.routes}
+    slots = {each.name: slots_by_server(each, placement.get(each.name, {})) for each in document.backends}
+    routes = {route.path[1:]: _route_entry(route, slots[route.backend]) for route in document.routes}
     refusals = {refusal.path[1:]: _refusal_entry(refusal) for refusal in document.refusals}
     return dict(sorted({**routes, **refusals}.items()))
 
 
-def render_map(document: RouteDocument) -> str:
+def render_map(document: RouteDocument, placement: Placement) -> str:
     """The map file."""
-    return "".join(f"{key} {value}\n" for key, value in map_entries(document).items())
+    return "".join(f"{key} {value}\n" for key, value in map_entries(document, placement).items())
 
 
 def render(placement: Placement, ground: Ground) -> str:
@@ -99,9 +102,11 @@ def render(placement: Placement, ground: Ground) -> str:
     return text + "".join("\n" + _backend(name, slots) for name, slots in placement.items())
 
 
-def _route_entry(route: Route) -> str:
+def _route_entry(route: Route, slots: Mapping[str, str]) -> str:
     revision = route.prefix.rpartition("/")[2]
-    return f"route|{route.backend}|{route.prefix}|{route.timeout_s * 1000}|{revision}"
+    entry = f"route|{route.backend}|{route.prefix}|{route.timeout_s * 1000}|{revision}"
+    own = [slots[name] for name in route.servers if name in slots]
+    return f"{entry}|{len(own)}|{':'.join(own * 2)}" if own else entry
 
 
 def _refusal_entry(refusal: Refusal) -> str:

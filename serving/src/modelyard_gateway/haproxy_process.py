@@ -62,7 +62,7 @@ class HAProxyProcess:
         """
         candidate = self.ground.config_file.with_suffix(".new")
         candidate.write_text(render(placement, self.ground))
-        self.ground.map_file.write_text(render_map(document))
+        self.ground.map_file.write_text(render_map(document, placement))
         check = await asyncio.create_subprocess_exec(
             self._binary,
             "-c",

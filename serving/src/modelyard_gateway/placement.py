@@ -46,6 +46,13 @@ def same_shape(one: Placement, other: Placement) -> bool:
     return {name: set(slots) for name, slots in one.items()} == {name: set(slots) for name, slots in other.items()}
 
 
+def slots_by_server(backend: Backend, slots: Slots) -> dict[str, str]:
+    """Of each server of the document that has a slot, by its name."""
+    taken = {endpoint: slot for slot, endpoint in slots.items() if endpoint is not None}
+    endpoints = {server.name: _endpoint(server.address, server.port) for server in backend.servers}
+    return {name: taken[endpoint] for name, endpoint in endpoints.items() if endpoint in taken}
+
+
 def _endpoint(address: str, port: int) -> Endpoint:
     return Endpoint(address=str(ipaddress.ip_address(address)), port=port)
 

@@ -8,7 +8,6 @@ import hashlib
 import ipaddress
 import json
 from collections import Counter
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +17,12 @@ STATUS_PORT = 8404
 """Port of the agent: `GET /status` (`{"version": ...}`), `GET /healthz`, `GET /metrics`."""
 LISTEN_PORT = 8000
 """Port on which the gateway answers applications."""
+SCHEMA = 2
+"""The newest schema of the document that is read; in 1 a route has no `servers`."""
+SCHEMA_ANNOTATION = "modelyard.dev/route-schema"
+"""The newest schema that a gateway's pod reads; 1 where it does not say."""
+MOST_OWN_SERVERS = 64
+"""Of one route."""
 
 _PATH = r"^/[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9.-]*$"
 
@@ -52,6 +57,12 @@ class Route(_Document):
         description="The active revision's prefix, put in place of `path`.",
     )
     timeout_s: int = Field(default=3600, ge=1, le=24 * 3600, description="Seconds that a request may take.")
+    servers: tuple[str, ...] = Field(
+        default=(),
+        max_length=MOST_OWN_SERVERS,
+        exclude_if=lambda servers: not servers,
+        description="Names of the backend's servers that are asked before all others, while one of them is up.",
+    )
 
 
 class Refusal(_Document):
@@ -65,7 +76,7 @@ class Refusal(_Document):
 class RouteDocument(_Document):
     """All routes of a gateway."""
 
-    schema_version: Literal[1] = 1
+    schema_version: int = Field(default=SCHEMA, ge=1, le=SCHEMA)
     backends: tuple[Backend, ...] = ()
     routes: tuple[Route, ...] = ()
     refusals: tuple[Refusal, ...] = ()

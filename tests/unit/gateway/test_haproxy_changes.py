@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard_gateway.changes import Commands, InEffect, Reload, plan
+from modelyard_gateway.changes import Commands, InEffect, Reload, plan, plan_routes
 from modelyard_gateway.haproxy_config import Ground, map_entries, render, render_map
 from modelyard_gateway.placement import Endpoint, place, same_shape
 from modelyard_gateway.routes import Backend, Refusal, Route, RouteDocument, Server
@@ -20,7 +21,8 @@ def cluster(*addresses: str, head: str | None = None, name: str = "platform.ray"
 
 
 def in_effect(document: RouteDocument) -> InEffect:
-    return InEffect(entries=map_entries(document), placement=place(document.backends, {}))
+    placement = place(document.backends, {})
+    return InEffect(entries=map_entries(document, placement), placement=placement)
 
 
 def commands(before: RouteDocument, after: RouteDocument) -> list[str]:
@@ -54,6 +56,56 @@ def test_servers_arrive_before_routes_and_leave_after_them() -> None:
 def test_a_switch_of_revision_is_one_command() -> None:
     after = BEFORE.model_copy(update={"routes": (ONE.model_copy(update={"prefix": "/_r/a/one/r2"}),)})
     assert commands(BEFORE, after) == ["set map /state/routes.map a/one route|platform.ray|/_r/a/one/r2|60000|r2"]
+
+
+def own(*servers: str) -> RouteDocument:
+    """BEFORE, with servers of its own for its service."""
+    return BEFORE.model_copy(update={"routes": (ONE.model_copy(update={"servers": servers}),)})
+
+
+@pytest.mark.parametrize(
+    ("servers", "fields"),
+    [
+        ((), ""),
+        (("pod-0",), "|1|w1:w1"),
+        (("pod-0", "pod-1"), "|2|w1:w2:w1:w2"),
+        (("pod-1", "pod-7"), "|1|w2:w2"),
+        (("pod-7",), ""),
+    ],
+    ids=["none", "one", "two", "one that is not there", "only one that is not there"],
+)
+def test_own_servers_stand_in_the_map_by_their_slots(servers: tuple[str, ...], fields: str) -> None:
+    document = own(*servers)
+    entries = map_entries(document, place(document.backends, {}))
+    assert entries == {"a/one": f"route|platform.ray|/_r/a/one/r1|60000|r1{fields}"}
+
+
+def test_other_own_servers_are_one_command() -> None:
+    for before, after in ((own(), own("pod-0")), (own("pod-0"), own("pod-0", "pod-1")), (own("pod-1"), own())):
+        [line] = commands(before, after)
+        assert line.startswith("set map /state/routes.map a/one route|")
+
+
+def test_an_own_server_arrives_before_it_is_asked_and_leaves_when_it_is_no_more() -> None:
+    after = own("pod-1").model_copy(update={"backends": (cluster("10.0.0.2", "10.0.0.3", head="10.0.0.9"),)})
+    assert commands(own("pod-0"), after) == [
+        "set server platform.ray/w3 addr 10.0.0.3 port 8000",
+        "set server platform.ray/w3 state ready",
+        "set map /state/routes.map a/one route|platform.ray|/_r/a/one/r1|60000|r1|1|w3:w3",
+        "set server platform.ray/w1 state maint",
+    ]
+
+
+def test_a_worker_that_takes_no_servers_any_more_asks_those_that_it_has() -> None:
+    more = own("pod-1", "pod-2").model_copy(update={"backends": (cluster("10.0.0.1", "10.0.0.2", "10.0.0.3"),)})
+    elsewhere = (cluster("10.1.0.1", name="platform.blue"), cluster("10.0.0.1"))
+    moved = ONE.model_copy(update={"backend": "platform.blue", "servers": ("pod-0",)})
+    assert plan_routes(in_effect(BEFORE), more, MAP).lines == (
+        "set map /state/routes.map a/one route|platform.ray|/_r/a/one/r1|60000|r1|1|w2:w2",
+    )
+    assert plan_routes(in_effect(BEFORE), RouteDocument(backends=elsewhere, routes=(moved,)), MAP).lines == (
+        "set map /state/routes.map a/one route|platform.blue|/_r/a/one/r1|60000|r1",
+    )
 
 
 def test_a_refusal_takes_the_place_of_a_route_in_one_command() -> None:
@@ -105,8 +157,9 @@ def test_texts_do_not_depend_on_order() -> None:
     two = Route(path="/a/two", backend="platform.blue", prefix="/_r/a/two/r1")
     one_way = RouteDocument(backends=(*BEFORE.backends, blue), routes=(ONE, two))
     other_way = RouteDocument(backends=(blue, *BEFORE.backends), routes=(two, ONE))
-    assert render_map(one_way) == render_map(other_way)
-    texts = [render(place(document.backends, {}), GROUND) for document in (one_way, other_way)]
+    placements = [place(document.backends, {}) for document in (one_way, other_way)]
+    assert render_map(one_way, placements[0]) == render_map(other_way, placements[1])
+    texts = [render(placement, GROUND) for placement in placements]
     assert texts[0] == texts[1]
     assert "server w1 [fd00::1]:8000\n" in texts[0]
     assert "server h1 10.0.0.9:8000 backup\n" in texts[0]

@@ -15,7 +15,7 @@ from tests.unit.desired.samples import cluster_manifest, pool_manifest, service_
 from tests.unit.fakes.kube import FakeKube
 
 from modelyard_gateway.routes import CONFIG_MAP as ROUTES_NAME
-from modelyard_gateway.routes import CONFIG_MAP_KEY, RouteDocument
+from modelyard_gateway.routes import CONFIG_MAP_KEY, SCHEMA, SCHEMA_ANNOTATION, RouteDocument
 from modelyard_operator.desired.names import COMPONENT_LABEL
 from modelyard_operator.desired.routes import routed_revisions
 from modelyard_operator.kube.client import (
@@ -260,8 +260,15 @@ class World:
         ):
             self.kube.put(manifest)
         for address in GATEWAYS:
-            self.kube.put(_pod(f"gateway-{address[-1]}", "modelyard", GATEWAY_LABELS, address))
-            self.gateways[address] = None
+            self.add_gateway(address, schema=SCHEMA)
+
+    def add_gateway(self, address: str, *, schema: int) -> None:
+        """A pod of the gateway that reads route documents up to this schema; the first release did not say so."""
+        pod = _pod(f"gateway-{address[-1]}", "modelyard", GATEWAY_LABELS, address)
+        if schema > 1:
+            pod["metadata"]["annotations"] = {SCHEMA_ANNOTATION: str(schema)}
+        self.kube.put(pod)
+        self.gateways[address] = None
 
     def start_operator(self) -> None:
         """A new process: nothing is remembered."""

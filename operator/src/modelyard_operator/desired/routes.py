@@ -1,11 +1,12 @@
 """The route document: from all services, their revisions and the Ray pods to what every gateway applies."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from modelyard_gateway.routes import Backend, Refusal, Route, RouteDocument, Server
-from modelyard_operator.desired.names import SERVE_PORT, backend_name, public_path
+from modelyard_gateway.routes import MOST_OWN_SERVERS, SCHEMA, Backend, Refusal, Route, RouteDocument, Server
+from modelyard_operator.desired.names import SERVE_PORT, application_name, backend_name, public_path
 from modelyard_operator.desired.revision import Phase, Revision
 
 
@@ -29,6 +30,28 @@ class RayPod:
     is_head: bool
 
 
+@dataclass(frozen=True)
+class RayPods:
+    """Those of one RayCluster."""
+
+    pods: Sequence[RayPod] = ()
+    serving: Mapping[str, frozenset[str]] | None = None
+    """Addresses of the pods with a running replica, by application; None where that is not known."""
+
+    def own_servers(self, application: str, before: Iterable[str]) -> tuple[str, ...]:
+        """The workers with a replica of the application; those of `before` where that is not known."""
+        if self.serving is None:
+            names = set(before).intersection(self._workers.values())
+        else:
+            names = {self._workers[a] for a in self.serving.get(application, ()) if a in self._workers}
+        return tuple(sorted(names))[:MOST_OWN_SERVERS]
+
+    @cached_property
+    def _workers(self) -> Mapping[str, str]:
+        """Names by address."""
+        return {pod.address: pod.name for pod in self.pods if not pod.is_head}
+
+
 def active_revision(revisions: Iterable[Revision]) -> Revision | None:
     """The revision that takes the requests: the active one with the highest number."""
     active = [revision for revision in revisions if revision.phase is Phase.ACTIVE]
@@ -37,12 +60,15 @@ def active_revision(revisions: Iterable[Revision]) -> Revision | None:
 
 def route_document(
     services: Iterable[RoutedService],
-    pods: Mapping[tuple[str, str], Iterable[RayPod]],
+    pods: Mapping[tuple[str, str], RayPods],
     standing: RouteDocument | None = None,
+    *,
+    schema: int = SCHEMA,
 ) -> RouteDocument:
     """The routes of all `services`; `pods` by namespace and name of their RayCluster.
 
     `standing` is the document that the gateways have. Where it leads to a revision whose record is lost, it still does.
+    `schema` is the newest that all of them read.
     """
     before = {route.path: route for route in standing.routes} if standing else {}
     routes: list[Route] = []
@@ -53,8 +79,7 @@ def route_document(
         active = active_revision(service.revisions)
         kept = before.get(path)
         if kept is not None and service.refusal is None and active is None and _is_lost(kept, service.revisions):
-            namespace, _, ray_cluster = kept.backend.partition(".")
-            needed.add((namespace, ray_cluster))
+            needed.add(_cluster_of(kept))
             routes.append(kept)
             continue
         if service.refusal is not None or active is None:
@@ -71,12 +96,29 @@ def route_document(
                 timeout_s=math.ceil(active.request_timeout_s),
             )
         )
-    backends = [_backend(key, pods.get(key, ())) for key in sorted(needed)]
+    pods = {key: pods.get(key, RayPods()) for key in sorted(needed)}
+    backends = [_backend(key, found.pods) for key, found in pods.items()]
+    routes = [_with_servers(route, pods[_cluster_of(route)], before.get(route.path), schema) for route in routes]
     return RouteDocument(
+        schema_version=schema,
         backends=tuple(backends),
         routes=tuple(sorted(routes, key=lambda route: route.path)),
         refusals=tuple(sorted(refusals, key=lambda refusal: refusal.path)),
     )
+
+
+def _cluster_of(route: Route) -> tuple[str, str]:
+    namespace, _, ray_cluster = route.backend.partition(".")
+    return namespace, ray_cluster
+
+
+def _with_servers(route: Route, pods: RayPods, before: Route | None, schema: int) -> Route:
+    """The route with the workers that requests are to go to first: those with a replica of its revision."""
+    if schema == 1:
+        return route.model_copy(update={"servers": ()})
+    known = before.servers if before is not None and before.prefix == route.prefix else ()
+    servers = pods.own_servers(application_name(*route.prefix.split("/")[2:]), known)
+    return route.model_copy(update={"servers": servers})
 
 
 def _is_lost(route: Route, revisions: Iterable[Revision]) -> bool:

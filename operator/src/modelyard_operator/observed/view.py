@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from modelyard_operator.observed.failures import Failure
 from modelyard_operator.observed.kuberay import RayClusterFacts
@@ -23,6 +24,11 @@ def ways(
     return (*staying, *(pod for pod in leaving if pod.address and _listens(pod, listening)))
 
 
+def listening(serving: Mapping[str, frozenset[str]] | None) -> frozenset[str] | None:
+    """Addresses of the workers that Ray Serve listens on: those with a replica of any service; None: not known."""
+    return None if serving is None else frozenset().union(*serving.values())
+
+
 def _listens(pod: PodFacts, listening: frozenset[str] | None) -> bool:
     return pod.ready and (listening is None or pod.address in listening)
 
@@ -40,16 +46,15 @@ class RayClusterView:
     trouble: Failure | None = None
     deaths: Mapping[str, Failure] = field(default_factory=dict)
     """What killed a worker lately, by group."""
-    listening: frozenset[str] | None = None
-    """Addresses of the workers that Ray Serve listens on: those with a replica of any service, as last known."""
-
+    serving: Mapping[str, frozenset[str]] | None = None
+    """Addresses of the pods with a running replica, by application, as last known; None where that never was."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Applications that Ray refuses for what stands in their own part of the config, with its words."""
 
-    @property
+    @cached_property
     def ways(self) -> tuple[PodFacts, ...]:
         """The pods that gateways may send requests to."""
-        return ways(self.pods, self.leaving, self.listening)
+        return ways(self.pods, self.leaving, listening(self.serving))
 
     def concerns(self, application: str, group: str) -> tuple[object, ...]:
         """What of this the service of a revision depends on, by the revision's application and worker group.

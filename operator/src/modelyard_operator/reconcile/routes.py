@@ -2,19 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from modelyard_gateway.routes import CONFIG_MAP, CONFIG_MAP_KEY, RouteDocument
+from modelyard_gateway.routes import CONFIG_MAP, CONFIG_MAP_KEY, SCHEMA, SCHEMA_ANNOTATION, RouteDocument
 from modelyard_operator.api.model_service import ModelService
 from modelyard_operator.desired.names import CLUSTER_LABEL, MANAGED_LABEL
 from modelyard_operator.desired.revision import Revision
-from modelyard_operator.desired.routes import RayPod, RoutedService, route_document, routed_revisions
+from modelyard_operator.desired.routes import RayPod, RayPods, RoutedService, route_document, routed_revisions
 from modelyard_operator.desired.scaling import is_stopped
 from modelyard_operator.kube.client import CONFIG_MAP as CONFIG_MAP_KIND
 from modelyard_operator.kube.client import MODEL_SERVICE, POD, Kind, Manifest
 from modelyard_operator.kube.store import Reader
 from modelyard_operator.observed.pods import parse_leaving, parse_pods
-from modelyard_operator.observed.view import ways
+from modelyard_operator.observed.view import listening, ways
 from modelyard_operator.reconcile.app import App, Routed
 from modelyard_operator.reconcile.reading import InvalidSpec, parse, revisions_of
 from modelyard_operator.reconcile.result import Key, Result
@@ -67,13 +67,14 @@ class RoutePublisher:
         services = await kube.list(MODEL_SERVICE)
         revisions = await revisions_of(kube)
         pods = await kube.list(POD, labels=f"{MANAGED_LABEL}=true,{CLUSTER_LABEL}")
-        listening = {
-            (key.namespace, name): view.listening
+        gateways = await self._gateways(kube)
+        serving = {
+            (key.namespace, name): view.serving
             for key, cluster in self._app.views.items()
             for name, view in cluster.ray_clusters.items()
         }
         routed = [_routed(service, self._app.records.of(service, revisions)) for service in services]
-        return route_document(routed, ray_pods(pods, listening), before)
+        return route_document(routed, ray_pods(pods, serving), before, schema=schema_of(gateways))
 
     async def _publish(self, document: RouteDocument, standing: Manifest | None) -> None:
         wanted = {
@@ -95,11 +96,14 @@ class RoutePublisher:
 
     async def _applied(self) -> list[dict[Key, str] | None]:
         """What each gateway that takes requests leads to; None for one that does not say, or says what we forgot."""
-        app = self._app
-        pods = await app.kube.list(POD, namespace=app.settings.namespace, labels=app.settings.gateway_labels)
-        addresses = [pod.address for pod in parse_pods(pods) if pod.ready and pod.address]
-        versions = await asyncio.gather(*(app.gateways.applied_version(address) for address in addresses))
+        pods = parse_pods(await self._gateways(self._app.kube))
+        addresses = [pod.address for pod in pods if pod.ready and pod.address]
+        versions = await asyncio.gather(*(self._app.gateways.applied_version(address) for address in addresses))
         return [self._published.get(version or "") for version in versions]
+
+    async def _gateways(self, kube: Reader) -> Sequence[Manifest]:
+        settings = self._app.settings
+        return await kube.list(POD, namespace=settings.namespace, labels=settings.gateway_labels)
 
     def _learn(self, agreed: dict[Key, str]) -> None:
         """Note where all gateways lead each service and since when; wake the services where that is new."""
@@ -160,18 +164,24 @@ def _refusal(service: Manifest) -> tuple[str, str] | None:
     return None
 
 
+def schema_of(gateways: Iterable[Manifest]) -> int:
+    """The newest schema of the document that all gateways read, also those that start, or finish their requests."""
+    there = [pod["metadata"] for pod in gateways if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")]
+    said = [(metadata.get("annotations") or {}).get(SCHEMA_ANNOTATION, "") for metadata in there]
+    return min([SCHEMA, *(int(schema) if schema.isdecimal() else 1 for schema in said)])
+
+
 def ray_pods(
-    pods: Iterable[Manifest], listening: Mapping[tuple[str, str], frozenset[str] | None]
-) -> dict[tuple[str, str], list[RayPod]]:
-    """The Ray pods that may answer, by namespace and name of their RayCluster."""
-    found: dict[tuple[str, str], list[RayPod]] = {}
+    pods: Iterable[Manifest], serving: Mapping[tuple[str, str], Mapping[str, frozenset[str]] | None]
+) -> dict[tuple[str, str], RayPods]:
+    """The Ray pods that may answer, by namespace and name of their RayCluster; `serving` as a view has it."""
+    found: dict[tuple[str, str], RayPods] = {}
     by_cluster: dict[tuple[str, str], list[Manifest]] = {}
     for pod in pods:
         key = pod["metadata"]["namespace"], pod["metadata"]["labels"].get("ray.io/cluster", "")
         by_cluster.setdefault(key, []).append(pod)
     for key, members in by_cluster.items():
-        found[key] = [
-            RayPod(name=pod.name, address=pod.address, is_head=pod.is_head)
-            for pod in ways(parse_pods(members), parse_leaving(members), listening.get(key))
-        ]
+        known = serving.get(key)
+        led_to = ways(parse_pods(members), parse_leaving(members), listening(known))
+        found[key] = RayPods([RayPod(pod.name, pod.address, is_head=pod.is_head) for pod in led_to], known)
     return found

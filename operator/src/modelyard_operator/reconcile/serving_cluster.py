@@ -1,6 +1,7 @@
 """The loop of a ServingCluster: its RayClusters, what runs on them, its status."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -161,7 +162,7 @@ class ServingClusterLoop:
             views[name] = replace(
                 seen,
                 deaths=self._app.deaths.of(key.namespace, name, self._app.clock()),
-                listening=self._listening(key, name, seen),
+                serving=self._serving(key, name, seen),
                 leaving=standing.leaving_of(name),
             )
         refused = refused or await self._guards.keep(cluster, made)
@@ -169,13 +170,13 @@ class ServingClusterLoop:
         trouble = refused or (views[current].trouble if current in views else redis)
         return ClusterView(current=current, ray_clusters=views, trouble=trouble, redis=redis)
 
-    def _listening(self, key: Key, name: str, seen: RayClusterView) -> frozenset[str] | None:
-        """Workers with a replica; as they were while Serve cannot be asked."""
+    def _serving(self, key: Key, name: str, seen: RayClusterView) -> Mapping[str, frozenset[str]] | None:
+        """Pods with a replica, by application; as they were while Serve cannot be asked."""
         if seen.applications is not None:
-            return frozenset(node for facts in seen.applications.values() for node in facts.nodes)
+            return {application: facts.nodes for application, facts in seen.applications.items()}
         before = self._app.views.get(key)
         known = before.ray_clusters.get(name) if before else None
-        return known.listening if known else None
+        return known.serving if known else None
 
     async def _reject(self, key: Key, manifest: Manifest, message: str) -> None:
         """Say what is wrong with a spec that cannot be read; what runs goes on."""
@@ -233,8 +234,12 @@ def _concerns(view: ClusterView, tenant: Tenant) -> tuple[object, ...]:
     return view.current, view.trouble, *below
 
 
-def _ways(view: ClusterView) -> set[tuple[str, str]]:
-    return {(pod.name, pod.address) for cluster in view.ray_clusters.values() for pod in cluster.ways}
+def _ways(view: ClusterView) -> dict[str, object]:
+    """All that routes depend on, by RayCluster."""
+    return {
+        name: ({(pod.name, pod.address) for pod in cluster.ways}, cluster.serving)
+        for name, cluster in view.ray_clusters.items()
+    }
 
 
 def _is_at_rest(view: ClusterView, tenants: Tenants) -> bool:
