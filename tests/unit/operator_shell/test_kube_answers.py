@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
+from urllib.request import getproxies_environment
 
 import pytest
 from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
-from modelyard_operator.kube.aio_client import LIST_ATTEMPTS, AioKubeClient
+from modelyard_operator.kube.aio_client import LIST_ATTEMPTS, AioKubeClient, configuration
 from modelyard_operator.kube.client import CONFIG_MAP, NODE, POD, RAY_CLUSTER
 from modelyard_operator.kube.errors import (
     AlreadyExists,
@@ -191,3 +193,28 @@ async def test_without_an_answer_the_api_server_is_unavailable() -> None:
 async def test_a_namespaced_object_needs_a_namespace(kube: AioKubeClient) -> None:
     with pytest.raises(ValueError, match="Pod x: a namespace is needed"):
         await kube.get(POD, "x")
+
+
+@pytest.mark.parametrize("proxy", ["", "http://proxy:3128"])
+async def test_the_environment_is_asked_at_each_request_only_where_it_names_a_proxy(
+    proxy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in list(getproxies_environment()):
+        for spelled in (f"{name}_proxy", f"{name}_PROXY".upper()):
+            monkeypatch.delenv(spelled, raising=False)
+    if proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+    kubeconfig = tmp_path / "config"
+    named = {"name": "x"}
+    kubeconfig.write_text(
+        json.dumps(
+            {
+                "current-context": "x",
+                "clusters": [{**named, "cluster": {"server": "https://127.0.0.1:1"}}],
+                "users": [{**named, "user": {}}],
+                "contexts": [{**named, "context": {"cluster": "x", "user": "x"}}],
+            }
+        )
+    )
+    found = await configuration(kubeconfig, context=None)
+    assert found.client_session_kwargs == {"trust_env": bool(proxy)}

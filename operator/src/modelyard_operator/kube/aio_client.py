@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from urllib.request import getproxies_environment
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
@@ -106,6 +107,8 @@ async def configuration(kubeconfig: Path | None, *, context: str | None) -> Conf
     else:
         file = str(kubeconfig) if kubeconfig is not None else None
         await load_kube_config(config_file=file, context=context, client_configuration=configured, persist_config=False)
+    # Otherwise each request would look for .netrc and for proxies anew, in a thread.
+    configured.client_session_kwargs = {"trust_env": bool(getproxies_environment())}
     return configured
 
 
