@@ -6,7 +6,7 @@ change handler, see docs/design/loops.md) and its finalizer is unused.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -210,6 +210,7 @@ def watch_settings(settings: kopf.OperatorSettings) -> None:
     """How kopf watches: only our children, in pages, never silent for long, never giving up."""
     # kopf takes a finalizer of this name off every object for which it runs no daemon: it must not be our own.
     settings.persistence.finalizer = "modelyard.dev/kopf"
+    settings.persistence.diffbase_storage = NoDiffs()
     settings.posting.loggers = False
     settings.peering.standalone = True
     # KubeRay's CRD may come after us: kopf watches CRDs and begins with RayClusters when they can be watched.
@@ -223,6 +224,19 @@ def watch_settings(settings: kopf.OperatorSettings) -> None:
     settings.networking.error_backoffs = Backoffs()
     for kind in CHILDREN:
         settings.watching.label_selectors[kind.api_version, kind.plural] = MANAGED
+
+
+class NoDiffs(kopf.DiffBaseStorage):
+    """What kopf compares objects by, for handlers of changes: there are none, so it need not copy each object."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Iterable[kopf.FieldSpec] | None = None) -> kopf.BodyEssence:
+        return kopf.BodyEssence({})
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        return
 
 
 class Backoffs:

@@ -230,6 +230,9 @@ def test_kopf_is_left_no_reason_to_write_to_any_object() -> None:
     assert registry._spawning.get_all_handlers() == []
     assert registry._changing.get_all_handlers() == []
     assert settings.persistence.finalizer != FINALIZER
+    patch, essence = kopf.Patch(), kopf.BodyEssence({})
+    settings.persistence.diffbase_storage.store(body=kopf.Body({}), patch=patch, essence=essence)
+    assert patch == {}
 
 
 def test_kopf_never_gives_up_on_the_api_server() -> None:
