@@ -36,7 +36,7 @@ class Operator:
         self.kubeconfig, self.log = kubeconfig, log
         self.stuck_after_s = 120.0
         self.probe_port, self.metrics_port = free_ports(2)
-        self._environment = os.environ | {
+        self.environment = os.environ | {
             "KUBECONFIG": str(kubeconfig),
             "MODELYARD_NAMESPACE": NAMESPACE,
             "MODELYARD_SERVING_IMAGE": "example.com/serving:1",
@@ -45,11 +45,12 @@ class Operator:
             "MODELYARD_PROBE_PORT": str(self.probe_port),
             "MODELYARD_METRICS_PORT": str(self.metrics_port),
         }
+        self.program = ["-m", "modelyard_operator"]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-P", "-m", "modelyard_operator"]
-        environment = self._environment | {"MODELYARD_STUCK_AFTER_S": str(self.stuck_after_s)}
+        command = [sys.executable, "-P", *self.program]
+        environment = self.environment | {"MODELYARD_STUCK_AFTER_S": str(self.stuck_after_s)}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
