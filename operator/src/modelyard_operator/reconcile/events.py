@@ -25,6 +25,7 @@ class EventRecorder:
         self._kube = kube
         self._now = now
         self._told: dict[tuple[str, str, str], datetime] = {}
+        """What was told lately, oldest first."""
         self._waiting: asyncio.Queue[Manifest] = asyncio.Queue(MAX_WAITING)
 
     def publish(self, regarding: Manifest, *, warning: bool, reason: str, message: str) -> None:
@@ -33,7 +34,8 @@ class EventRecorder:
         Neither blocks nor fails.
         """
         now = self._now()
-        self._told = {told: at for told, at in self._told.items() if (now - at).total_seconds() < REPEAT_AFTER_S}
+        while self._told and (now - next(iter(self._told.values()))).total_seconds() >= REPEAT_AFTER_S:
+            del self._told[next(iter(self._told))]
         identity = (regarding["metadata"].get("uid", regarding["metadata"]["name"]), reason, message)
         if identity in self._told:
             return
