@@ -226,16 +226,16 @@ class AioKubeClient:
 
     async def _exchange(self, request: _Request) -> _Answer:
         headers = {"Accept": "application/json", "Content-Type": request.content_type}
-        method, url, headers, body, _ = await self._api.param_serialize(
+        # Without the body, which is plain data: it would be walked through for models.
+        method, url, headers, _, _ = await self._api.param_serialize(
             request.method,
             request.path,
             query_params=list(request.query.items()),
             header_params=headers,
-            body=request.body,
             auth_settings=["BearerToken"],
         )
         response = await self._api.call_api(
-            method, url, headers, body, _request_timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
+            method, url, headers, request.body, _request_timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
         )
         raw = await response.read()
         return _answer(response.status, raw)
