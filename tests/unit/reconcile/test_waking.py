@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 from tests.unit.reconcile.world import CLUSTER, KUBERAY_CRD, SERVICE, World
 
-from modelyard_operator.kube.client import CRD, MODEL_SERVICE, NODE, POD, RAY_CLUSTER, SERVING_CLUSTER, Manifest
+from modelyard_operator.kube.client import (
+    ACCELERATOR_POOL,
+    CRD,
+    MODEL_SERVICE,
+    NODE,
+    POD,
+    RAY_CLUSTER,
+    SERVING_CLUSTER,
+    Manifest,
+)
 from modelyard_operator.kube.errors import KindAbsent
 from modelyard_operator.reconcile.result import Key
 
@@ -177,3 +186,13 @@ async def test_services_that_begin_at_once_share_what_is_read_for_headroom(
     monkeypatch.setattr(world.kube, "list", in_a_while)
     await asyncio.gather(*(world.service_loop.reconcile(Key(SERVICE.namespace, name)) for name in names))
     assert reads(world, NODE.kind) == before + 1
+
+
+async def test_a_look_that_is_confirmed_asks_for_neither_cluster_nor_pool(world: World) -> None:
+    await world.complete()
+    world.apply_service()
+    kinds = MODEL_SERVICE.kind, SERVING_CLUSTER.kind, ACCELERATOR_POOL.kind
+    before = [reads(world, kind) for kind in kinds]
+    await world.service_loop.reconcile(SERVICE)
+    assert world.revisions, "a revision was made, so the look was confirmed"
+    assert [reads(world, kind) - was for kind, was in zip(kinds, before, strict=True)] == [1, 0, 0]

@@ -115,7 +115,7 @@ class ModelServiceLoop:
             raise Unconfirmed
         revisions = await self._app.records.restore(manifest, found)
         bound = cluster_key(service, self._app.default_cluster)
-        resolution = await self._resolve(service, bound, reader, revisions)
+        resolution = await self._resolve(service, bound, revisions)
         # The look at room comes last: until its claim is put down nothing may be awaited.
         outlook = await self._headroom.outlook(service, resolution, revisions, self._view(bound, revisions))
         return _Look(
@@ -138,7 +138,7 @@ class ModelServiceLoop:
         return replace(view, ray_clusters={n: v for each in [*left, view.ray_clusters] for n, v in each.items()})
 
     async def _resolve(
-        self, service: ModelService, bound: tuple[str, str] | None, reader: Reader, revisions: Iterable[Revision]
+        self, service: ModelService, bound: tuple[str, str] | None, revisions: Iterable[Revision]
     ) -> Resolved | Rejection:
         if bound is None:
             return Rejection(
@@ -146,7 +146,7 @@ class ModelServiceLoop:
                 "The platform has no default ServingCluster. Name one in spec.servingCluster.name.",
             )
         namespace, name = bound
-        found = await reader.get(SERVING_CLUSTER, name, namespace=namespace)
+        found = await self._app.seen.get(SERVING_CLUSTER, name, namespace=namespace)
         if found is None:
             return Rejection(
                 Reason.SERVING_CLUSTER_NOT_FOUND,
@@ -154,7 +154,7 @@ class ModelServiceLoop:
                 "spec.servingCluster.",
             )
         pool_name = service.spec.accelerator.pool
-        pool = await reader.get(ACCELERATOR_POOL, pool_name)
+        pool = await self._app.seen.get(ACCELERATOR_POOL, pool_name)
         if pool is None:
             return Rejection(
                 Reason.POOL_NOT_FOUND,
