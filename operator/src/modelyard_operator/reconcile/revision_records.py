@@ -33,6 +33,8 @@ class RevisionRecords:
         self._kube = kube
         self._upkeep = upkeep
         self._known: dict[_Owner, dict[str, _Record]] = {}
+        self.changes = 0
+        """Differs from an earlier value where a record has changed since."""
 
     def of(self, service: Manifest, found: Revisions) -> tuple[Revision, ...]:
         """The revisions of `service` as they were recorded; as they were `found` before its loop has looked at them."""
@@ -51,10 +53,12 @@ class RevisionRecords:
             for revision in found.of(service):
                 manifest = _as_found(found.manifests[revision.namespace, revision.object])
                 known[revision.name] = _Record(revision, manifest)
+                self.changes += 1
                 self._upkeep.found_right(manifest)
         for name, record in list(known.items()):
             if not _stands(record, found) and not await self._put_back(record, service):
                 del known[name]
+                self.changes += 1
         return self.of(service, found)
 
     async def write(self, revision: Revision, service: Manifest) -> None:
@@ -63,9 +67,10 @@ class RevisionRecords:
         try:
             standing = await self._upkeep.write(manifest)
         except KubeError:
-            self._known.pop(owner, None)  # Whether it was written is not certain: the next look takes what it finds.
+            self._lose(owner)  # Whether it was written is not certain: the next look takes what it finds.
             raise
         self._known.setdefault(owner, {})[revision.name] = _Record(from_manifest(standing), manifest)
+        self.changes += 1
 
     async def delete(self, revision: Revision, service: Manifest) -> None:
         """Delete a revision that is of no use any more."""
@@ -73,14 +78,19 @@ class RevisionRecords:
         try:
             await self._upkeep.put_away(to_manifest(revision, service["metadata"]["uid"]))
         except KubeError:
-            self._known.pop(owner, None)
+            self._lose(owner)
             raise
         self._known.get(owner, {}).pop(revision.name, None)
+        self.changes += 1
 
     def forget(self, service: Key) -> None:
         """The service is gone."""
         for owner in [owner for owner in self._known if owner[0] == service]:
-            del self._known[owner]
+            self._lose(owner)
+
+    def _lose(self, owner: _Owner) -> None:
+        self._known.pop(owner, None)
+        self.changes += 1
 
     async def _put_back(self, record: _Record, service: Manifest) -> bool:
         """Write what was recorded; False where another release has written what this one cannot read."""

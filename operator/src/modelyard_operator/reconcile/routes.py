@@ -3,6 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from modelyard_gateway.routes import CONFIG_MAP, CONFIG_MAP_KEY, SCHEMA, SCHEMA_ANNOTATION, RouteDocument
 from modelyard_operator.api.model_service import ModelService
@@ -11,7 +13,7 @@ from modelyard_operator.desired.revision import Revision
 from modelyard_operator.desired.routes import RayPod, RayPods, RoutedService, route_document, routed_revisions
 from modelyard_operator.desired.scaling import is_stopped
 from modelyard_operator.kube.client import CONFIG_MAP as CONFIG_MAP_KIND
-from modelyard_operator.kube.client import MODEL_SERVICE, POD, Kind, Manifest
+from modelyard_operator.kube.client import CONTROLLER_REVISION, MODEL_SERVICE, POD, Kind, Manifest
 from modelyard_operator.kube.store import Reader
 from modelyard_operator.observed.pods import parse_leaving, parse_pods
 from modelyard_operator.observed.view import listening, ways
@@ -27,6 +29,34 @@ ROUTES = (Kind("modelyard.dev/v1alpha1", "Routes", "routes"), Key("", "routes"))
 _REMEMBERED = 64
 """Documents that a gateway may lag behind and still be understood."""
 _POLL_S, _REST_S = 0.5, 10.0
+_PAUSE_PER_RENDERING, _MOST_PAUSE_S = 3.0, 1.0
+"""A document takes 0.1 s for a thousand services; after each there is a pause of so many times what it took."""
+_KINDS = (MODEL_SERVICE, CONTROLLER_REVISION, POD)
+"""What a document is made of."""
+
+
+@dataclass(frozen=True)
+class _Rendered:
+    """A document, and what takes long to work out of it."""
+
+    document: RouteDocument
+    of: object
+    """What it was made of."""
+    before: str
+    """The document that stood, as text."""
+
+    @cached_property
+    def version(self) -> str:
+        return self.document.version
+
+    @cached_property
+    def text(self) -> str:
+        return self.document.to_json()
+
+    @cached_property
+    def leads(self) -> dict[Key, str]:
+        """Per service the revision that it leads to; empty where it refuses."""
+        return {Key(*service): revision for service, revision in routed_revisions(self.document).items()}
 
 
 class RoutePublisher:
@@ -34,6 +64,10 @@ class RoutePublisher:
 
     def __init__(self, app: App) -> None:
         self._app = app
+        self._rendered: _Rendered | None = None
+        """The latest document, by what was seen."""
+        self._not_before = 0.0
+        """When the next one may be rendered, by the event loop's clock."""
         self._latest: dict[Key, str] | None = None
         """What the document says that stands; None before it is known."""
         self._published: dict[str, dict[Key, str]] = {}
@@ -41,21 +75,23 @@ class RoutePublisher:
 
     async def reconcile(self, key: Key) -> Result:
         """Write the document if it changed, then ask the gateways."""
+        await self._pause()
         namespace = self._app.settings.namespace
         standing = await self._app.kube.get(CONFIG_MAP_KIND, CONFIG_MAP, namespace=namespace)
-        before = _document_in(standing)
-        document = await self._document(self._app.seen, before)
-        wanted = _routed_to(document)
-        if self._latest is None or any(revision and not wanted.get(key) for key, revision in self._latest.items()):
+        before = ((standing or {}).get("data") or {}).get(CONFIG_MAP_KEY, "")
+        schema = schema_of(await self._gateways())
+        rendered = await self._seen(before, schema)
+        leads = rendered.leads
+        if self._latest is None or any(revision and not leads.get(key) for key, revision in self._latest.items()):
             # Requests of a service are refused only by what the API server says now.
-            document = await self._document(self._app.kube, before)
-            wanted = _routed_to(document)
+            rendered = await self._render(self._app.kube, before, schema)
+        wanted = rendered.leads
         # Gateways may leave the old way as soon as the new one is published: from here on it is not certain any more.
         self._learn({key: at.revision for key, at in self._app.routed.items() if wanted.get(key) == at.revision})
-        await self._publish(document, standing)
+        await self._publish(rendered, standing)
         self._latest = wanted
-        self._published.pop(document.version, None)
-        self._published[document.version] = wanted
+        self._published.pop(rendered.version, None)
+        self._published[rendered.version] = wanted
         for version in list(self._published)[:-_REMEMBERED]:
             del self._published[version]
         applied = await self._applied()
@@ -63,20 +99,51 @@ class RoutePublisher:
         everywhere = all(routes == wanted for routes in applied)
         return Result(requeue_after_s=_REST_S if everywhere else _POLL_S)
 
-    async def _document(self, kube: Reader, before: RouteDocument | None) -> RouteDocument:
-        services = await kube.list(MODEL_SERVICE)
-        revisions = await revisions_of(kube)
-        pods = await kube.list(POD, labels=f"{MANAGED_LABEL}=true,{CLUSTER_LABEL}")
-        gateways = await self._gateways(kube)
-        serving = {
+    async def _seen(self, before: str, schema: int) -> _Rendered:
+        """The document by what was seen: the same one while nothing that it is made of has changed."""
+        known = self._rendered
+        if (
+            known is not None
+            and known.of == self._made_of()
+            and known.document.schema_version == schema
+            and before in (known.before, known.text)
+        ):
+            return known
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        self._rendered = await self._render(self._app.seen, before, schema)
+        self._not_before = clock() + min(_MOST_PAUSE_S, _PAUSE_PER_RENDERING * (clock() - begun))
+        return self._rendered
+
+    async def _pause(self) -> None:
+        """While much changes a part of the time goes into documents, not all of it."""
+        if self._rendered is not None and self._rendered.of != self._made_of():
+            await asyncio.sleep(self._not_before - asyncio.get_running_loop().time())
+
+    def _made_of(self) -> object:
+        """All that a document is made of but the one that stands; while that is not known, what equals nothing."""
+        store = self._app.store
+        if not all(store.is_complete(kind) for kind in _KINDS):
+            return object()
+        return store.changes(*_KINDS), self._app.records.changes, self._serving()
+
+    def _serving(self) -> dict[tuple[str, str], Mapping[str, frozenset[str]] | None]:
+        return {
             (key.namespace, name): view.serving
             for key, cluster in self._app.views.items()
             for name, view in cluster.ray_clusters.items()
         }
-        routed = [_routed(service, self._app.records.of(service, revisions)) for service in services]
-        return route_document(routed, ray_pods(pods, serving), before, schema=schema_of(gateways))
 
-    async def _publish(self, document: RouteDocument, standing: Manifest | None) -> None:
+    async def _render(self, kube: Reader, before: str, schema: int) -> _Rendered:
+        of = self._made_of()
+        services = await kube.list(MODEL_SERVICE)
+        revisions = await revisions_of(kube)
+        pods = await kube.list(POD, labels=f"{MANAGED_LABEL}=true,{CLUSTER_LABEL}")
+        routed = [_routed(service, self._app.records.of(service, revisions)) for service in services]
+        found = ray_pods(pods, self._serving())
+        return _Rendered(route_document(routed, found, _document_in(before), schema=schema), of, before)
+
+    async def _publish(self, rendered: _Rendered, standing: Manifest | None) -> None:
         wanted = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -85,25 +152,25 @@ class RoutePublisher:
                 "namespace": self._app.settings.namespace,
                 "labels": {MANAGED_LABEL: "true"},
             },
-            "data": {CONFIG_MAP_KEY: document.to_json()},
+            "data": {CONFIG_MAP_KEY: rendered.text},
         }
         if await self._app.upkeep.keep(wanted, standing) is standing:
             return
         log.info(
             "published routes version %s: %d routes, %d refusals",
-            document.version, len(document.routes), len(document.refusals),
+            rendered.version, len(rendered.document.routes), len(rendered.document.refusals),
         )  # fmt: skip
 
     async def _applied(self) -> list[dict[Key, str] | None]:
         """What each gateway that takes requests leads to; None for one that does not say, or says what we forgot."""
-        pods = parse_pods(await self._gateways(self._app.kube))
+        pods = parse_pods(await self._gateways())
         addresses = [pod.address for pod in pods if pod.ready and pod.address]
         versions = await asyncio.gather(*(self._app.gateways.applied_version(address) for address in addresses))
         return [self._published.get(version or "") for version in versions]
 
-    async def _gateways(self, kube: Reader) -> Sequence[Manifest]:
+    async def _gateways(self) -> Sequence[Manifest]:
         settings = self._app.settings
-        return await kube.list(POD, namespace=settings.namespace, labels=settings.gateway_labels)
+        return await self._app.kube.list(POD, namespace=settings.namespace, labels=settings.gateway_labels)
 
     def _learn(self, agreed: dict[Key, str]) -> None:
         """Note where all gateways lead each service and since when; wake the services where that is new."""
@@ -118,14 +185,10 @@ class RoutePublisher:
                 self._app.wakeups.wake(MODEL_SERVICE, key)
 
 
-def _routed_to(document: RouteDocument) -> dict[Key, str]:
-    return {Key(*service): revision for service, revision in routed_revisions(document).items()}
-
-
-def _document_in(config_map: Manifest | None) -> RouteDocument | None:
+def _document_in(text: str) -> RouteDocument | None:
     """The document that the gateways have; None where there is none that they would take."""
     try:
-        return RouteDocument.from_json(((config_map or {}).get("data") or {}).get(CONFIG_MAP_KEY, ""))
+        return RouteDocument.from_json(text)
     except ValueError:
         return None
 
