@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from modelyard_operator.api.quantity import parse_quantity
@@ -45,8 +46,14 @@ def group_resource(group_name: str) -> str:
 
 def replicas_per_worker(group: Mapping[str, Any]) -> int:
     """How many replicas share a worker of a rendered group."""
-    resources: dict[str, int] = json.loads(json.loads(group["rayStartParams"]["resources"]))
-    return resources[group_resource(group["groupName"])]
+    return _resources(group["rayStartParams"]["resources"])[group_resource(group["groupName"])]
+
+
+@lru_cache
+def _resources(text: str) -> Mapping[str, int]:
+    """Ray's resources of a worker, from the text in a group: at each look the same few for all services."""
+    resources: dict[str, int] = json.loads(json.loads(text))
+    return resources
 
 
 def sized(group: dict[str, Any], max_workers: int) -> dict[str, Any]:
