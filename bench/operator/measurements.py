@@ -159,8 +159,8 @@ def _path(scene: Scene, number: int) -> str:
 
 
 async def rest(scene: Scene, seconds: float) -> Rested:
-    """Do nothing."""
-    await scene.quiet(time.time() - 1, for_s=10, within_s=120)
+    """Do nothing, once the loops of AcceleratorPools, which look every minute, have told the last change."""
+    await scene.quiet(time.time() - 1, for_s=62, within_s=240)
     begun, cpu = time.time(), scene.operator.cpu_s()
     await asyncio.sleep(seconds)
     requests = scene.audit.since(begun)
