@@ -13,6 +13,7 @@ from tests.unit.serving.tiny import CONTEXT, config_for, write_model
 
 from modelyard_serving.contract import EngineConfig
 from modelyard_serving.engines.protocol import (
+    Ending,
     EngineFailed,
     FinishReason,
     Generation,
@@ -95,10 +96,10 @@ async def _until_unwell(engine: TransformersEngine) -> None:
             await asyncio.sleep(0)
 
 
-def _generate(loaded: CausalLM, prompt: tuple[int, ...], count: int) -> list[int]:
+def _generate(loaded: CausalLM, prompt: tuple[int, ...], count: int, **settings: Any) -> list[int]:
     output = loaded.model.generate(
         torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-        max_new_tokens=count, do_sample=False, eos_token_id=None, pad_token_id=0,
+        max_new_tokens=count, do_sample=False, eos_token_id=None, pad_token_id=0, **settings,
     )  # fmt: skip
     return [int(token) for token in output[0, len(prompt) :]]
 
@@ -122,6 +123,36 @@ async def test_an_end_token_ends_the_answer_and_is_its_last(loaded: CausalLM) ->
         events = [event async for event in engine.submit(GenerationRequest(PROMPTS[0], 20, GREEDY))]
     assert [event.token for event in events] == whole[: whole.index(end) + 1]
     assert [event.finish for event in events if event.finish] == [FinishReason.STOP]
+
+
+async def test_what_ends_an_answer_can_be_added_and_taken_away(loaded: CausalLM) -> None:
+    whole = _generate(loaded, PROMPTS[0], 20)
+    end, stop = whole[7], next(token for token in whole if token not in whole[7:8])
+    with _engine(loaded.model, ends=frozenset({end})) as engine:
+        unending = GenerationRequest(PROMPTS[0], 20, GREEDY, Ending(ignore_eos=True))
+        assert await _tokens(engine.submit(unending)) == whole
+        stopped = GenerationRequest(PROMPTS[0], 20, GREEDY, Ending(ignore_eos=True, stop_tokens=frozenset({stop})))
+        assert await _tokens(engine.submit(stopped)) == whole[: whole.index(stop) + 1]
+        late = GenerationRequest(PROMPTS[0], 20, GREEDY, Ending(min_tokens=20, stop_tokens=frozenset({stop})))
+        tokens = await _tokens(engine.submit(late))
+        assert len(tokens) == 20
+        assert not {end, stop} & set(tokens)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "theirs"),
+    [
+        (Sampling(temperature=0, repetition_penalty=1.7), {"repetition_penalty": 1.7}),
+        (Sampling(temperature=0, logit_bias=((40, 9.0), (41, -9.0))), {"sequence_bias": {(40,): 9.0, (41,): -9.0}}),
+    ],
+)
+async def test_greedy_with_penalties_is_generate_too(
+    loaded: CausalLM, sampling: Sampling, theirs: dict[str, Any]
+) -> None:
+    expected = _generate(loaded, PROMPTS[1], 30, **theirs)
+    assert expected != _generate(loaded, PROMPTS[1], 30)
+    with _engine(loaded.model) as engine:
+        assert await _tokens(engine.submit(GenerationRequest(PROMPTS[1], 30, sampling))) == expected
 
 
 async def test_a_seed_gives_the_same_tokens_alone_and_in_company(llama_model: Any) -> None:

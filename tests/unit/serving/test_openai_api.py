@@ -12,7 +12,7 @@ from tests.unit.serving.fake_engine import FakeEngine
 from tests.unit.serving.tiny import CONTEXT, config_for
 
 from modelyard_serving.contract import EngineConfig, Proof
-from modelyard_serving.engines.protocol import EngineFailed, QueueFull
+from modelyard_serving.engines.protocol import Ending, EngineFailed, QueueFull, Sampling
 from modelyard_serving.http.app import build_http_app
 from modelyard_serving.journal import Journal
 from modelyard_serving.replica import Replica
@@ -153,6 +153,20 @@ async def test_the_model_is_listed_by_its_id(client: httpx2.AsyncClient) -> None
         (TEXT, {"model": MODEL, "prompt": ["x", "y"]}, "prompt", "one request for each prompt"),
         (CHAT, {"model": MODEL, "messages": [{"role": "user", "content": 7}]}, "messages.0.content", "valid array"),
         (TEXT, {"model": MODEL, "prompt": "x", "seed": "dice"}, "seed", "valid integer"),
+        (TEXT, {"model": MODEL, "prompt": "x", "top_k": -2}, "top_k", "greater than or equal to -1"),
+        (TEXT, {"model": MODEL, "prompt": "x", "min_p": 1.1}, "min_p", "less than or equal to 1"),
+        (TEXT, {"model": MODEL, "prompt": "x", "repetition_penalty": 0}, "repetition_penalty", "equal to 0.01"),
+        (TEXT, {"model": MODEL, "prompt": "x", "presence_penalty": 2.5}, "presence_penalty", "less than or equal to 2"),
+        (CHAT, {"model": MODEL, "messages": HELLO, "frequency_penalty": -3}, "frequency_penalty", "equal to -2"),
+        (TEXT, {"model": MODEL, "prompt": "x", "logit_bias": {"7": 101}}, "logit_bias.7", "less than or equal to 100"),
+        (TEXT, {"model": MODEL, "prompt": "x", "logit_bias": {"fox": 1}}, "logit_bias.fox", "valid integer"),
+        (TEXT, {"model": MODEL, "prompt": "x", "logit_bias": {"5000": 1}}, "logit_bias", "5000 is no token"),
+        (TEXT, {"model": MODEL, "prompt": "x", "stop_token_ids": [-1]}, "stop_token_ids", "-1 is no token"),
+        (TEXT, {"model": MODEL, "prompt": "x", "min_tokens": 17}, "min_tokens", "more than the 16 tokens"),
+        (TEXT, {"model": MODEL, "prompt": "x", "ignore_eos": "maybe"}, "ignore_eos", "valid boolean"),
+        (TEXT, {"model": MODEL, "prompt": "x", "echo": True}, "echo", "does not support"),
+        (TEXT, {"model": MODEL, "prompt": "x", "best_of": 2}, "best_of", "does not support"),
+        (TEXT, {"model": MODEL, "prompt": "x", "suffix": "y"}, "suffix", "does not support"),
         (TEXT, {"model": MODEL, "prompt": [5000]}, "prompt", "5000 is no token"),
         (TEXT, {"model": MODEL, "prompt": []}, "prompt", "the prompt is empty"),
         (TEXT, {"model": MODEL, "prompt": "x", "max_tokens": CONTEXT}, "max_tokens", "is 1 too many"),
@@ -166,6 +180,23 @@ async def test_a_wrong_request_is_told_field_by_field(
     assert (answer.status_code, error["type"], error["param"]) == (400, "invalid_request_error", param)
     assert words in error["message"]
     assert param in error["message"]
+
+
+async def test_every_field_of_sampling_reaches_the_engine(replica: Replica) -> None:
+    engine = FakeEngine([97, 98])
+    fields: dict[str, Any] = {
+        "temperature": 0.5, "top_k": 3, "top_p": 0.25, "min_p": 0.125, "seed": 7, "presence_penalty": -0.5,
+        "frequency_penalty": 1.5, "repetition_penalty": 1.25,
+    }  # fmt: skip
+    endings = {"min_tokens": 2, "ignore_eos": True, "stop_token_ids": [4, 5]}
+    body = {"model": MODEL, "prompt": "x", "logit_bias": {"7": -100, "8": 0.5}} | fields | endings
+    async with _client(build_http_app(_with_engine(replica, engine))) as client:
+        assert (await client.post(TEXT, json=body)).status_code == 200
+        assert (await client.post(TEXT, json={"model": MODEL, "prompt": "x", "top_k": -1})).status_code == 200
+    asked, plain = engine.requests
+    assert asked.sampling == Sampling(logit_bias=((7, -100.0), (8, 0.5)), **fields)
+    assert asked.ending == Ending(min_tokens=2, ignore_eos=True, stop_tokens=frozenset({4, 5}))
+    assert (plain.sampling, plain.ending) == (Sampling(), Ending())
 
 
 async def test_what_clients_send_without_meaning_it_is_accepted(client: httpx2.AsyncClient) -> None:

@@ -4,7 +4,7 @@ import pytest
 from jinja2 import TemplateError
 from tests.unit.serving.fake_engine import FakeEngine
 
-from modelyard_serving.engines.protocol import EngineFailed, FinishReason, Sampling
+from modelyard_serving.engines.protocol import Ending, EngineFailed, FinishReason, Sampling
 from modelyard_serving.tasks.text_generation import InvalidPrompt, TextGeneration, TextPiece, TextRequest
 
 
@@ -32,7 +32,7 @@ class ByteTokenizer:
 def _request(**changes: Any) -> TextRequest:
     settings: dict[str, Any] = {
         "prompt": (1, 2, 3), "max_tokens": 5, "max_tokens_field": "max_tokens", "prompt_field": "prompt",
-        "sampling": Sampling(),
+        "sampling": Sampling(), "ending": Ending(),
     }  # fmt: skip
     return TextRequest(**settings | changes)
 
@@ -69,6 +69,11 @@ async def test_an_unfinished_stop_string_belongs_to_the_text() -> None:
     assert pieces[-1].finish is FinishReason.LENGTH
 
 
+async def test_a_stop_string_in_what_must_come_ends_nothing() -> None:
+    pieces = await _pieces(FakeEngine(list(b"END one END two")), stops=("END",), ending=Ending(min_tokens=3))
+    assert "".join(piece.text for piece in pieces) == "END one "
+
+
 async def test_the_deadline_ends_an_answer_that_does_not() -> None:
     answer = TextGeneration(FakeEngine([97, 98], None), ByteTokenizer()).answer(_request(timeout_s=0.01))
     pieces = aiter(answer)
@@ -94,6 +99,8 @@ async def test_without_a_limit_the_answer_may_fill_the_context() -> None:
             "max_tokens",
             "18 is 1 too many: the prompt has 3 of the context's 20 tokens, so at most 17",
         ),
+        ({"ending": Ending(min_tokens=6)}, "min_tokens", "6 is more than the 5 tokens that the answer may have"),
+        ({"max_tokens": None, "ending": Ending(min_tokens=18)}, "min_tokens", "more than the 17 tokens"),
     ],
 )
 async def test_what_does_not_fit_is_refused_by_field_and_number(
@@ -116,9 +123,9 @@ async def test_a_refusing_chat_template_blames_the_messages() -> None:
 
 async def test_tokens_outside_the_vocabulary_are_refused() -> None:
     text = TextGeneration(FakeEngine(), ByteTokenizer())
-    assert text.check_tokens([0, 255]) == (0, 255)
+    assert text.check_tokens([0, 255], "prompt") == (0, 255)
     with pytest.raises(InvalidPrompt, match="256 is no token: the model has 0 to 255"):
-        text.check_tokens([1, 256])
+        text.check_tokens([1, 256], "stop_token_ids")
 
 
 async def test_a_proof_is_an_urgent_request_of_a_few_tokens() -> None:

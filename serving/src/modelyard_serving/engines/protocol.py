@@ -21,11 +21,40 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen. Temperature 0 takes the likeliest; the same seed gives the same tokens."""
+    """How the next token is chosen; the defaults change nothing.
 
+    Penalties and bias work on the logits, in the order of the fields; then temperature and truncation. Temperature 0
+    takes the likeliest of what penalties and bias leave; the same seed gives the same tokens.
+    """
+
+    repetition_penalty: float = 1.0
+    """Divides positive and multiplies negative logits of every token in prompt or answer."""
+    frequency_penalty: float = 0.0
+    """Is taken off a token's logit once for each time that the answer has it."""
+    presence_penalty: float = 0.0
+    """Is taken off the logit of every token that the answer has."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Tokens and what is added to their logits."""
     temperature: float = 1.0
+    top_k: int = 0
+    """Only so many of the likeliest tokens; 0: all."""
     top_p: float = 1.0
+    """Only the fewest likeliest tokens that together have this probability."""
+    min_p: float = 0.0
+    """Only tokens with at least this share of the likeliest token's probability."""
     seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What ends an answer before its limit."""
+
+    min_tokens: int = 0
+    """So many tokens come before any that ends the answer."""
+    ignore_eos: bool = False
+    """The model's own end tokens are tokens like others."""
+    stop_tokens: frozenset[int] = frozenset()
+    """These end the answer as well."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +64,7 @@ class GenerationRequest:
     prompt: tuple[int, ...]
     max_tokens: int
     sampling: Sampling
+    ending: Ending = Ending()
     urgent: bool = False
     """Runs at once beside the others, however full the queue is: a proof of health must not wait behind users."""
 

@@ -2,32 +2,71 @@
 
 import torch
 
-from modelyard_serving.engines.protocol import Sampling
+from modelyard_serving.engines import penalties, truncation
+from modelyard_serving.engines.protocol import GenerationRequest, Sampling
+
+GREEDY_BELOW = 1e-5
+"""Logits divided by less leave what float32 can tell apart."""
 
 
 class Sampler:
-    """Chooses the tokens of one generation; its random numbers are its own, whatever else runs."""
+    """Chooses the tokens of one answer; its random numbers and its memory are its own, whatever else runs."""
 
-    def __init__(self, sampling: Sampling, device: torch.device) -> None:
-        self._sampling = sampling
+    def __init__(self, request: GenerationRequest, *, ends: frozenset[int], device: torch.device) -> None:
+        self._prompt = request.prompt
+        self._sampling = request.sampling
+        self._min_tokens = request.ending.min_tokens
+        self._ends = torch.tensor(sorted(ends), dtype=torch.long, device=device)
+        bias = dict(request.sampling.logit_bias)
+        self._biased = torch.tensor(list(bias), dtype=torch.long, device=device)
+        self._biases = torch.tensor(list(bias.values()), dtype=torch.float32, device=device)
+        self._history: penalties.History | None = None
+        self._made = 0
         self._random = torch.Generator(device)
-        if sampling.seed is None:
+        if request.sampling.seed is None:
             self._random.seed()
         else:
-            self._random.manual_seed(sampling.seed)
+            self._random.manual_seed(request.sampling.seed)
 
     def choose(self, logits: torch.Tensor) -> int:
-        """The next token from one row of float32 logits."""
-        if self._sampling.temperature == 0:
-            return int(logits.argmax())
-        scores = torch.softmax(logits / self._sampling.temperature, dim=-1)
-        if self._sampling.top_p < 1:
-            scores = nucleus(scores, self._sampling.top_p)
-        return int(torch.multinomial(scores, 1, generator=self._random))
+        """The next token from one row of float32 logits, which stays as it is."""
+        logits = self._adjusted(logits)
+        if self._sampling.temperature < GREEDY_BELOW:
+            token = int(logits.argmax())
+        else:
+            scores = torch.softmax(_truncated(logits / self._sampling.temperature, self._sampling), dim=-1)
+            token = int(torch.multinomial(scores, 1, generator=self._random))
+        self._made += 1
+        if self._history is not None:
+            self._history.add(token)
+        return token
+
+    def _adjusted(self, logits: torch.Tensor) -> torch.Tensor:
+        """The logits after penalties, bias and what may not come yet."""
+        sampling = self._sampling
+        if _remembers(sampling) and self._history is None:
+            self._history = penalties.History(self._prompt, logits.shape[-1], logits.device)
+        if self._history is not None:
+            logits = penalties.repetition(logits, self._history.seen, sampling.repetition_penalty)
+            logits = penalties.frequency_and_presence(
+                logits, self._history.counts, frequency=sampling.frequency_penalty, presence=sampling.presence_penalty
+            )
+        if sampling.logit_bias:
+            logits = penalties.bias(logits, self._biased, self._biases)
+        if self._made < self._min_tokens:
+            logits = penalties.forbid(logits, self._ends)
+        return logits
 
 
-def nucleus(scores: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Keep the fewest likeliest tokens that together reach `top_p` (Holtzman et al., 2020); at least one."""
-    ordered, order = scores.sort(descending=True)
-    before = ordered.cumsum(dim=-1) - ordered
-    return scores.scatter(-1, order[before >= top_p], 0.0)
+def _remembers(sampling: Sampling) -> bool:
+    return (sampling.repetition_penalty, sampling.frequency_penalty, sampling.presence_penalty) != (1, 0, 0)
+
+
+def _truncated(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    if sampling.top_k > 0:
+        logits = truncation.top_k(logits, sampling.top_k)
+    if sampling.top_p < 1:
+        logits = truncation.top_p(logits, sampling.top_p)
+    if sampling.min_p > 0:
+        logits = truncation.min_p(logits, sampling.min_p)
+    return logits

@@ -33,9 +33,12 @@ STUCK_AFTER_S = 120.0
 class TransformersGeneration:
     """One request in the engine; its events cross from the engine's thread to the caller's event loop."""
 
-    def __init__(self, request: GenerationRequest, sampler: Sampler, on_cancel: Callable[[], None]) -> None:
+    def __init__(
+        self, request: GenerationRequest, ends: frozenset[int], device: torch.device, on_cancel: Callable[[], None]
+    ) -> None:
         self.request = request
-        self.sampler = sampler
+        self.ends = ends
+        self.sampler = Sampler(request, ends=ends, device=device)
         self.cancelled = False
         self.cache: Any = None
         self.last_token = 0
@@ -96,8 +99,7 @@ class TransformersEngine:
         return self._context_length
 
     def submit(self, request: GenerationRequest) -> TransformersGeneration:
-        sampler = Sampler(request.sampling, self._model.device)
-        generation = TransformersGeneration(request, sampler, self._drop_cancelled)
+        generation = TransformersGeneration(request, self._ends(request), self._model.device, self._drop_cancelled)
         with self._changed:
             if self._closing or not self._thread.is_alive():
                 raise EngineFailed("the engine has stopped")
@@ -132,6 +134,10 @@ class TransformersEngine:
             self._closing = True
             self._changed.notify()
         self._thread.join(timeout=self._stuck_after_s)
+
+    def _ends(self, request: GenerationRequest) -> frozenset[int]:
+        """The tokens that end this request's answer."""
+        return request.ending.stop_tokens | (frozenset() if request.ending.ignore_eos else self._end_tokens)
 
     def _drop_cancelled(self) -> None:
         """Let cancelled requests leave the queue at once; running ones leave before their next step."""
@@ -196,7 +202,7 @@ class TransformersEngine:
         generation.cache = output.past_key_values
         generation.last_token = token
         generation.made += 1
-        if token in self._end_tokens:
+        if token in generation.ends:
             return TokenEvent(token, FinishReason.STOP)
         if generation.made >= generation.request.max_tokens:
             return TokenEvent(token, FinishReason.LENGTH)

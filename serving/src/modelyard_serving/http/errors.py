@@ -46,7 +46,7 @@ def invalid_body(error: ValidationError) -> ApiError:
 
 
 def _field(detail: Any) -> str:
-    return ".".join(str(part) for part in detail["loc"]) or "body"
+    return ".".join(str(part) for part in detail["loc"] if part != "[key]") or "body"
 
 
 def _complaint(detail: Any) -> str:

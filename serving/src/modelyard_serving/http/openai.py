@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from modelyard_serving.engines.protocol import EngineFailed, FinishReason, Sampling
+from modelyard_serving.engines.protocol import EngineFailed, FinishReason
 from modelyard_serving.http.chunks import ChatStream, StreamShape, TextStream
 from modelyard_serving.http.errors import ApiError, as_api_error, invalid_body
 from modelyard_serving.http.record import RequestRecord
@@ -64,7 +64,10 @@ class OpenAIEndpoints:
         body = await self._read(request, CompletionRequest)
         record.user = body.user
         text = self._service.text
-        prompt = await text.text_prompt(body.prompt) if isinstance(body.prompt, str) else text.check_tokens(body.prompt)
+        if isinstance(body.prompt, str):
+            prompt = await text.text_prompt(body.prompt)
+        else:
+            prompt = text.check_tokens(body.prompt, "prompt")
         answer = self._answer(body, prompt, record, limit_field="max_tokens", prompt_field="prompt")
         identity = self._identity("cmpl")
         if body.stream:
@@ -106,11 +109,13 @@ class OpenAIEndpoints:
         limit_field: str, prompt_field: str,
     ) -> TextAnswer:  # fmt: skip
         record.prompt_tokens = len(prompt)
-        limit = getattr(body, limit_field)
-        sampling = Sampling(temperature=body.temperature, top_p=body.top_p, seed=body.seed)
-        return self._service.text.answer(TextRequest(
-            prompt=prompt, max_tokens=limit, max_tokens_field=limit_field, prompt_field=prompt_field,
-            sampling=sampling, stops=body.stop, timeout_s=self._service.config.request_timeout_s,
+        text = self._service.text
+        text.check_tokens(tuple(body.logit_bias), "logit_bias")
+        text.check_tokens(body.stop_token_ids, "stop_token_ids")
+        return text.answer(TextRequest(
+            prompt=prompt, max_tokens=getattr(body, limit_field), max_tokens_field=limit_field,
+            prompt_field=prompt_field, sampling=body.sampling(), ending=body.ending(), stops=body.stop,
+            timeout_s=self._service.config.request_timeout_s,
         ))  # fmt: skip
 
     def _stream(

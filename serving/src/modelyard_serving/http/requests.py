@@ -15,7 +15,11 @@ from pydantic import (
     model_validator,
 )
 
+from modelyard_serving.engines.protocol import Ending, Sampling
+
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
 def _one_is_a_list(value: Any) -> Any:
@@ -57,15 +61,34 @@ class _Generation(_Request):
 
     model: str
     temperature: float = Field(default=1.0, ge=0, le=2)
+    top_k: int = Field(default=0, ge=-1, description="0 and -1: all tokens.")
     top_p: float = Field(default=1.0, gt=0, le=1)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    presence_penalty: Penalty = 0.0
+    frequency_penalty: Penalty = 0.0
+    repetition_penalty: float = Field(default=1.0, ge=0.01, le=100)
+    logit_bias: dict[int, Bias] = Field(default={}, max_length=1024)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: Annotated[tuple[Stop, ...], BeforeValidator(_one_is_a_list)] = Field(default=(), max_length=4)
+    stop_token_ids: tuple[int, ...] = Field(default=(), max_length=128)
+    min_tokens: int = Field(default=0, ge=0)
+    ignore_eos: bool = False
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     user: str | None = Field(default=None, max_length=200, description="Written to the request log.")
     n: Literal[1] = 1
-    presence_penalty: Literal[0] = 0
-    frequency_penalty: Literal[0] = 0
+
+    def sampling(self) -> Sampling:
+        """How the request wants its tokens chosen."""
+        return Sampling(
+            repetition_penalty=self.repetition_penalty, frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty, logit_bias=tuple(self.logit_bias.items()),
+            temperature=self.temperature, top_k=max(self.top_k, 0), top_p=self.top_p, min_p=self.min_p, seed=self.seed,
+        )  # fmt: skip
+
+    def ending(self) -> Ending:
+        """What ends the request's answer, beside strings."""
+        return Ending(self.min_tokens, self.ignore_eos, frozenset(self.stop_token_ids))
 
 
 class TextPart(_Request):

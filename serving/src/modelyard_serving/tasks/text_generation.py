@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from modelyard_serving.engines.protocol import (
+    Ending,
     Engine,
     FinishReason,
     Generation,
@@ -49,6 +50,7 @@ class TextRequest:
     max_tokens_field: str
     prompt_field: str
     sampling: Sampling
+    ending: Ending
     stops: tuple[str, ...] = ()
     timeout_s: float = 3600.0
 
@@ -75,7 +77,8 @@ class TextAnswer:
             text = "" if event.finish is FinishReason.STOP else self._decoder.push(event.token)
             if event.finish is not None:
                 text += self._decoder.finish()
-            text = stops.push(text)
+            # Text that must come is not searched: a stop string may not end it.
+            text = stops.push(text) if made > self._request.ending.min_tokens else text
             if event.finish is not None:
                 text += stops.finish()
             finish = FinishReason.STOP if stops.stopped else event.finish
@@ -122,23 +125,23 @@ class TextGeneration:
         """The tokens of a plain text, with what the model expects at a beginning."""
         return tuple(await self._in_thread(self._tokenizer.encode, text))
 
-    def check_tokens(self, tokens: Sequence[int]) -> tuple[int, ...]:
-        """A prompt that comes as tokens already; raises `InvalidPrompt` for one that the model does not know."""
+    def check_tokens(self, tokens: Sequence[int], field: str) -> tuple[int, ...]:
+        """Tokens that the user names in `field`; raises `InvalidPrompt` for one that the model does not know."""
         unknown = next((token for token in tokens if not 0 <= token < len(self._tokenizer)), None)
         if unknown is not None:
-            raise InvalidPrompt("prompt", f"{unknown} is no token: the model has 0 to {len(self._tokenizer) - 1}")
+            raise InvalidPrompt(field, f"{unknown} is no token: the model has 0 to {len(self._tokenizer) - 1}")
         return tuple(tokens)
 
     def answer(self, request: TextRequest) -> TextAnswer:
         """Hand the request to the engine.
 
         Raises:
-            InvalidPrompt: it is empty or does not fit the model's context.
+            InvalidPrompt: it is empty or does not fit the model's context, or asks for less than it asks for at least.
             QueueFull: the engine takes no more requests now.
             EngineFailed: the engine is broken.
         """
         max_tokens = self._fit(request)
-        generation = self.engine.submit(GenerationRequest(request.prompt, max_tokens, request.sampling))
+        generation = self.engine.submit(GenerationRequest(request.prompt, max_tokens, request.sampling, request.ending))
         return TextAnswer(request, generation, TokenDecoder(self._decode, request.prompt))
 
     async def prove(self, timeout_s: float) -> tuple[int, float]:
@@ -184,7 +187,12 @@ class TextGeneration:
                 f"the prompt has {length} of the context's {context} tokens, so at most {room} are left",
                 code="context_length_exceeded",
             )
-        return room if request.max_tokens is None else request.max_tokens
+        limit = room if request.max_tokens is None else request.max_tokens
+        if request.ending.min_tokens > limit:
+            raise InvalidPrompt(
+                "min_tokens", f"{request.ending.min_tokens} is more than the {limit} tokens that the answer may have"
+            )
+        return limit
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, function, *arguments)
