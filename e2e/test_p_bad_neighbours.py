@@ -18,7 +18,7 @@ LONG_CONTEXT = 20_000
 """Positions: attention that writes out its weights takes 10 GB for so many, more than a small worker has."""
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.skipif("MODELYARD_E2E_MODELS" not in os.environ, reason="stops a process of the one-node cluster")
 def test_only_they_suffer(make: "Maker", resident: "Resident", models_folder: Path) -> None:
     """One eats all its memory, one never answers, one crashes when it loads; eight clients ask a good one."""
@@ -28,7 +28,7 @@ def test_only_they_suffer(make: "Maker", resident: "Resident", models_folder: Pa
     try:
         for service in (eater, silent):
             service.wait(within=300)
-        with Load(resident.url, resident.body) as load:
+        with Load(resident.url, resident.body, pause_s=0.05) as load:
             crashing = make("crashing", "pvc://models/no-such-model")
             frozen = replica_processes(silent.model)
             assert frozen
