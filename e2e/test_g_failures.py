@@ -61,7 +61,7 @@ def test_a_worker_killed_by_its_memory_limit_is_told(make: "Maker") -> None:
             "apiVersion": "modelyard.dev/v1alpha1",
             "kind": "AcceleratorPool",
             "metadata": {"name": "cramped"},
-            "spec": {"device": "cpu", "shapes": [{"name": "tiny", "cpu": "50m", "memory": "260Mi"}]},
+            "spec": {"device": "cpu", "shapes": [{"name": "tiny", "cpu": "50m", "memory": "160Mi"}]},
         }
     )
     try:
