@@ -69,11 +69,12 @@ class PoolDivision:
         ledger, now = self._app.pools, self._app.clock()
         parts = _parts(state, wanted, applications)
         pools = {*parts, *(r.data["pool"] for r in state.revisions)} & state.pools.keys()
-        before = {pool: ledger.usage(pool) for pool in pools}
+        limited = {pool for pool in pools if state.pools[pool].limits is not None}
+        before = {pool: ledger.usage(pool) for pool in limited}
         ledger.note(state.place, parts)
         for pool in pools:
             touched = ledger.decide(pool, limits_of(state.pools[pool]), now)
-            if state.pools[pool].limits is not None:
+            if pool in limited:
                 self._wake(state.place, pool, touched, used_differently=before[pool] != ledger.usage(pool))
 
     def _wake(self, place: Place, pool: str, touched: Collection[Place], *, used_differently: bool) -> None:

@@ -154,8 +154,11 @@ class PoolLedger:
 
 def pool_share(ledger: PoolLedger, pool: str, application: str) -> PoolShare | None:
     """What an application has of `pool`, for its status; None without limits, or where that is not known yet."""
-    share, one, usage = ledger.share(pool, application), ledger.demand(pool, application), ledger.usage(pool)
-    if share is None or one is None or usage.limits is None:
+    share = ledger.share(pool, application)
+    if share is None:
+        return None  # Of most pools: without limits nothing need be counted.
+    one, usage = ledger.demand(pool, application), ledger.usage(pool)
+    if one is None or usage.limits is None:
         return None
     return PoolShare(
         pool=pool,
