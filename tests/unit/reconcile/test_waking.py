@@ -17,6 +17,7 @@ from modelyard_operator.kube.client import (
     POD,
     RAY_CLUSTER,
     SERVING_CLUSTER,
+    Kind,
     Manifest,
 )
 from modelyard_operator.kube.errors import KindAbsent
@@ -196,3 +197,23 @@ async def test_a_look_that_is_confirmed_asks_for_neither_cluster_nor_pool(world:
     await world.service_loop.reconcile(SERVICE)
     assert world.revisions, "a revision was made, so the look was confirmed"
     assert [reads(world, kind) - was for kind, was in zip(kinds, before, strict=True)] == [1, 0, 0]
+
+
+async def test_what_takes_long_to_read_for_headroom_serves_longer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.apply_service()
+    await world.settle()
+    world.apply_service("pvc://models/other")
+    answer = world.kube.list
+
+    async def slowly(kind: Kind, **where: Any) -> Sequence[Manifest]:
+        world.now += timedelta(seconds=1 if kind == NODE else 0)
+        return await answer(kind, **where)
+
+    monkeypatch.setattr(world.kube, "list", slowly)
+    before = reads(world, NODE.kind)
+    for seconds, more in ((0, 1), (15, 1), (10, 2)):
+        world.now += timedelta(seconds=seconds)
+        await world.service_loop.reconcile(SERVICE)
+        assert reads(world, NODE.kind) == before + more

@@ -44,8 +44,8 @@ from modelyard_operator.observed.view import ClusterView, RayClusterView
 from modelyard_operator.reconcile.app import App
 from modelyard_operator.reconcile.result import Key
 
-_FRESH = timedelta(seconds=5)
-"""What is read of nodes, pods and quotas serves all services for so long."""
+_FRESH, _FRESH_PER_READING = timedelta(seconds=5), 20
+"""What is read of nodes, pods and quotas serves all services for so long, or so many times what the reading took."""
 _MAKING_PLACE = (Phase.YIELDING, Phase.REPLACED)
 
 
@@ -86,6 +86,7 @@ class Headroom:
     def __init__(self, app: App) -> None:
         self._app = app
         self._read: dict[tuple[Kind, str], tuple[datetime, list[Manifest]]] = {}
+        """Until when it is fresh, and what was read."""
         self._asking: dict[tuple[Kind, str], asyncio.Lock] = {}
         self._placed: tuple[list[Manifest], tuple[PodRequests, ...]] = [], ()
         """The pods that were read last, and what they hold: many services look at the same."""
@@ -212,14 +213,14 @@ class Headroom:
     async def _fresh(self, kind: Kind, namespace: str) -> list[Manifest]:
         now = self._app.clock()
         known = self._read.get((kind, namespace))
-        if known is not None and now - known[0] < _FRESH:
+        if known is not None and now < known[0]:
             return known[1]
         try:
             found = list(await self._app.kube.list(kind, namespace=namespace or None))
         except Forbidden:
             found = []
-        self._read = {key: read for key, read in self._read.items() if now - read[0] < _FRESH}
-        self._read[kind, namespace] = now, found
+        self._read = {key: read for key, read in self._read.items() if now < read[0]}
+        self._read[kind, namespace] = now + max(_FRESH, _FRESH_PER_READING * (self._app.clock() - now)), found
         return found
 
 
