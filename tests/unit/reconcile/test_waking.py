@@ -16,6 +16,7 @@ from modelyard_operator.kube.client import (
     NODE,
     POD,
     RAY_CLUSTER,
+    SECRET,
     SERVING_CLUSTER,
     Kind,
     Manifest,
@@ -217,3 +218,24 @@ async def test_what_takes_long_to_read_for_headroom_serves_longer(
         world.now += timedelta(seconds=seconds)
         await world.service_loop.reconcile(SERVICE)
         assert reads(world, NODE.kind) == before + more
+
+
+async def test_the_token_is_read_once_and_again_where_serve_does_not_answer_or_the_cluster_is_another(
+    world: World,
+) -> None:
+    world.apply_service()
+    await world.settle()
+    before = reads(world, SECRET.kind)
+    await look(world)
+    assert reads(world, SECRET.kind) == before
+    world.serve.reachable = False
+    await look(world)
+    world.serve.reachable = True
+    await look(world)
+    assert reads(world, SECRET.kind) == before + 1
+    (ray,) = world.kube.all(RAY_CLUSTER)
+    renewed = {**ray, "metadata": {**ray["metadata"], "uid": "another"}}
+    world.kube.remove(RAY_CLUSTER, ray["metadata"]["name"], namespace=CLUSTER.namespace)
+    world.kube.put(renewed)
+    await look(world)
+    assert reads(world, SECRET.kind) == before + 2

@@ -41,6 +41,8 @@ class ServeMemory:
     """When Ray last took a config."""
     refused: dict[str, _Refusal] = field(default_factory=dict)
     head: Head | None = None
+    token: tuple[str, str] | None = None
+    """The uid of the RayCluster, and its dashboard's token; None where it must be read, perhaps anew."""
 
     def saw(self, head: Head, applications: Mapping[str, ApplicationFacts]) -> None:
         """Take in what Ray was given, as its head tells; another head may have forgotten all of it."""

@@ -85,10 +85,10 @@ class ServeWriter:
         trouble = self._head_trouble(facts, manifest, pods)
         if trouble is not None or not facts.head_ready or not facts.head_address:
             return RayClusterView(facts, pods, None, trouble)
-        token = await self._token(key.namespace, facts.name)
+        memory = self._memory.setdefault(Key(key.namespace, facts.name), ServeMemory())
+        token = await self._token(manifest, memory)
         if token is None:
             return RayClusterView(facts, pods, None)
-        memory = self._memory.setdefault(Key(key.namespace, facts.name), ServeMemory())
         client = self._app.serve_clients.client(f"{facts.head_address}:{DASHBOARD_PORT}", token)
         try:
             applications = parse_details(await client.details())
@@ -102,6 +102,7 @@ class ServeWriter:
             memory.saw(_head(manifest, pods), applications)
             await self._settle(_Target(facts.name, _owner(key, manifest), state, client, memory), applications)
         except ServeUnreachable as error:
+            memory.token = None  # It may be another one by now.
             return RayClusterView(facts, pods, None, Failure(Reason.SERVE_UNREACHABLE, str(error)))
         except ConfigRefused as error:
             return RayClusterView(facts, pods, applications, Failure(Reason.CONFIG_REFUSED, str(error)))
@@ -211,10 +212,14 @@ class ServeWriter:
             return False
         return self._app.leads_to(own) not in (None, revision)
 
-    async def _token(self, namespace: str, name: str) -> str | None:
-        secret = await self._app.kube.get(SECRET, name, namespace=namespace)
-        encoded = ((secret or {}).get("data") or {}).get("auth_token")
-        return base64.b64decode(encoded).decode() if encoded else None
+    async def _token(self, ray_cluster: Manifest, memory: ServeMemory) -> str | None:
+        """Of Ray's dashboard: a RayCluster keeps its own for as long as it stands."""
+        metadata = ray_cluster["metadata"]
+        if memory.token is None or memory.token[0] != metadata["uid"]:
+            secret = await self._app.kube.get(SECRET, metadata["name"], namespace=metadata["namespace"])
+            encoded = ((secret or {}).get("data") or {}).get("auth_token")
+            memory.token = (metadata["uid"], base64.b64decode(encoded).decode()) if encoded else None
+        return memory.token[1] if memory.token is not None else None
 
     def _head_trouble(self, facts: RayClusterFacts, manifest: Manifest, pods: Iterable[PodFacts]) -> Failure | None:
         head = next((pod for pod in pods if pod.is_head), None)
