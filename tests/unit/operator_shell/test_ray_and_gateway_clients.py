@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from modelyard_operator.gateway.http_client import HttpGatewayClient
+from modelyard_operator.ray import http_client
 from modelyard_operator.ray.client import ConfigRefused, ServeUnreachable
 from modelyard_operator.ray.http_client import HttpProber, HttpServeClients
 from modelyard_serving.contract import Proof, StartLedger
@@ -66,6 +67,29 @@ async def test_serve_details_are_asked_for_with_the_clusters_token(
     server.text = '{"applications": {}}'
     assert await HttpServeClients(session).client(server.address, "secret").details() == {"applications": {}}
     assert server.asked == [("GET", "/api/serve/applications/", "Bearer secret", None)]
+
+
+async def test_the_same_answer_is_not_parsed_again_and_another_one_is(
+    server: Server, session: aiohttp.ClientSession
+) -> None:
+    clients = HttpServeClients(session)
+    server.text = '{"applications": {"a": {}}}'
+    first = await clients.client(server.address, "t").details()
+    assert await clients.client(server.address, "t").details() is first
+    server.text = '{"applications": {"b": {}}}'
+    assert await clients.client(server.address, "t").details() == {"applications": {"b": {}}}
+    server.text = "<html>"
+    with pytest.raises(ServeUnreachable):
+        await clients.client(server.address, "t").details()
+
+
+def test_the_answers_of_few_heads_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "_REMEMBERED", 2)
+    answers = http_client._Answers()
+    texts = {url: f'{{"{url}": 1}}' for url in ("a", "b", "c")}
+    first = {url: answers.read(url, text) for url, text in texts.items()}
+    assert [answers.read(url, texts[url]) is first[url] for url in ("c", "b")] == [True, True]
+    assert answers.read("a", texts["a"]) is not first["a"]
 
 
 @pytest.mark.parametrize(("code", "text"), [(503, "GCS may be down"), (401, "no token"), (200, "<html>"), (200, "[]")])

@@ -21,7 +21,7 @@ class ServeClient(Protocol):
     """The Serve REST API of one Ray cluster (Ray 2.60, dashboard/modules/serve/serve_head.py)."""
 
     async def details(self) -> Mapping[str, Any]:
-        """`GET /api/serve/applications/`. Raises ServeUnreachable."""
+        """`GET /api/serve/applications/`; nobody may change it. Raises ServeUnreachable."""
 
     async def put(self, config: Mapping[str, Any]) -> None:
         """`PUT /api/serve/applications/`: replaces everything. Raises ConfigRefused, ServeUnreachable."""

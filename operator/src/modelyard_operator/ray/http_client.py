@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,33 +21,65 @@ MAX_TEXT = 2000
 _APPLICATIONS = "/api/serve/applications/"
 
 
+_REMEMBERED = 200
+"""Heads whose last answer is kept; it is 100 kB for 50 applications."""
+
+
+class _Answers:
+    """The last answer of each head: at rest it gives the same one again, and that need not be parsed."""
+
+    def __init__(self) -> None:
+        self._last: OrderedDict[str, tuple[str, Mapping[str, Any]]] = OrderedDict()
+
+    def read(self, url: str, text: str) -> Mapping[str, Any] | None:
+        """The object in an answer, which nobody may change; None where there is none."""
+        known = self._last.get(url)
+        if known is not None and known[0] == text:
+            return known[1]
+        body = _object(text)
+        if body is not None:
+            self._last[url] = text, body
+            self._last.move_to_end(url)
+            if len(self._last) > _REMEMBERED:
+                self._last.popitem(last=False)
+        return body
+
+
 class HttpServeClients:
     """Serve clients that share one session; `observe` is told how each PUT ends: ok, refused, unreachable."""
 
     def __init__(self, session: aiohttp.ClientSession, observe: Callable[[str], None] | None = None) -> None:
         self._session = session
         self._observe = observe or (lambda outcome: None)
+        self._answers = _Answers()
 
     def client(self, address: str, token: str) -> ServeClient:
-        return HttpServeClient(self._session, address, token, self._observe)
+        return HttpServeClient(self._session, address, token, observe=self._observe, answers=self._answers)
 
 
 class HttpServeClient:
     """The Serve REST API of one Ray cluster; see `ray.client.ServeClient` for the contract."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, address: str, token: str, observe: Callable[[str], None]
+        self,
+        session: aiohttp.ClientSession,
+        address: str,
+        token: str,
+        *,
+        observe: Callable[[str], None],
+        answers: _Answers,
     ) -> None:
         self._session = session
         self._url = f"http://{address}{_APPLICATIONS}"
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._observe = observe
+        self._answers = answers
 
     async def details(self) -> Mapping[str, Any]:
         code, text = await self._exchange("GET", READ_TIMEOUT_S)
         if code != 200:
             raise ServeUnreachable(f"GET {self._url} answered {code}: {text[:MAX_TEXT]}")
-        body = _object(text)
+        body = self._answers.read(self._url, text)
         if body is None:
             raise ServeUnreachable(f"GET {self._url} did not answer with a JSON object")
         return body
