@@ -112,6 +112,11 @@ async def change_settings(scene: Scene, count: int) -> Changed:
 
     async def change(number: int) -> float:
         begun = await _edit(scene, number, {"autoscaling": {"targetOngoingRequests": 9}})
+
+        async def written() -> bool:
+            return any(at >= begun for at in await scene.puts())
+
+        await until(written, "the Serve config is written", 60)
         return await scene.quiet(begun) - begun
 
     return await _changed(scene, count, change)
