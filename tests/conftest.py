@@ -13,8 +13,8 @@ from modelyard_hack.step import wait_until
 REPOSITORY = Path(__file__).parents[1]
 
 # The same examples each time, so that a run says something of the code and not of its luck; to search for more:
-# pytest --hypothesis-profile=default tests/unit
-hypothesis.settings.register_profile("repeatable", derandomize=True)
+# pytest --hypothesis-profile=default tests/unit. How long an example takes says something of the machine.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
 
