@@ -22,6 +22,8 @@ from modelyard_operator.kube.client import (
     Manifest,
 )
 from modelyard_operator.kube.errors import KindAbsent
+from modelyard_operator.observed.capacity import NodeFacts, parse_nodes
+from modelyard_operator.reconcile import headroom
 from modelyard_operator.reconcile.result import Key
 
 OTHER = Key(SERVICE.namespace, "other")
@@ -185,9 +187,16 @@ async def test_services_that_begin_at_once_share_what_is_read_for_headroom(
         await asyncio.sleep(0)
         return await answer(*args, **kwargs)
 
+    parsed = []
+
+    def counted(*args: Any) -> tuple[NodeFacts, ...]:
+        parsed.append(args)
+        return parse_nodes(*args)
+
+    monkeypatch.setattr(headroom, "parse_nodes", counted)
     monkeypatch.setattr(world.kube, "list", in_a_while)
     await asyncio.gather(*(world.service_loop.reconcile(Key(SERVICE.namespace, name)) for name in names))
-    assert reads(world, NODE.kind) == before + 1
+    assert (reads(world, NODE.kind), len(parsed)) == (before + 1, 1)
 
 
 async def test_a_look_that_is_confirmed_asks_for_neither_cluster_nor_pool(world: World) -> None:

@@ -1,10 +1,11 @@
 """Looks for room before a surge: reads what bounds more workers and asks `desired.headroom`."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 from modelyard_operator.api.model_service import ModelService
@@ -32,6 +33,7 @@ from modelyard_operator.kube.client import LIMIT_RANGE, NODE, POD, RESOURCE_QUOT
 from modelyard_operator.kube.errors import Forbidden
 from modelyard_operator.observed.capacity import (
     LimitRangeItem,
+    NodeFacts,
     PodRequests,
     QuotaFacts,
     parse_limit_ranges,
@@ -80,6 +82,26 @@ class Surge:
         return next((r for r in self.revisions if r.phase is Phase.CANDIDATE), None)
 
 
+@dataclass(frozen=True)
+class _Placed:
+    """Nodes and pods as they were read at once: many services look at the same."""
+
+    nodes: list[Manifest]
+    pods: list[Manifest]
+
+    @cached_property
+    def requests(self) -> tuple[PodRequests, ...]:
+        return parse_requests(self.pods)
+
+    @cached_property
+    def free(self) -> tuple[NodeFacts, ...]:
+        return parse_nodes(self.nodes, self.requests)
+
+    def free_without(self, going: Collection[PodRequests]) -> tuple[NodeFacts, ...]:
+        """The nodes once the pods that are going are gone."""
+        return parse_nodes(self.nodes, [p for p in self.requests if p not in going]) if going else self.free
+
+
 class Headroom:
     """Reads nodes, pods, quotas and limit ranges, and remembers them for a moment."""
 
@@ -88,8 +110,7 @@ class Headroom:
         self._read: dict[tuple[Kind, str], tuple[datetime, list[Manifest]]] = {}
         """Until when it is fresh, and what was read."""
         self._asking: dict[tuple[Kind, str], asyncio.Lock] = {}
-        self._placed: tuple[list[Manifest], tuple[PodRequests, ...]] = [], ()
-        """The pods that were read last, and what they hold: many services look at the same."""
+        self._placed = _Placed([], [])
 
     async def outlook(
         self,
@@ -130,14 +151,15 @@ class Headroom:
         cluster = surge.view.ray_clusters.get(surge.wanted.ray_cluster)
         if cluster is not None and cluster.applications is None and _shares_cluster(surge):
             return Outlook(Room(beside=False))
-        placed = self._placed_by(pods)
+        if self._placed.nodes is not nodes or self._placed.pods is not pods:
+            self._placed = _Placed(nodes, pods)
+        placed = self._placed.requests
         if any(_is_initialized(pod, surge.wanted) for pod in pods):
             worker = with_init(worker)
         leaving = _leaving(cluster, worker.group) if cluster else frozenset()
         namespace = surge.wanted.cluster_namespace
         going = [p for p in placed if p.namespace == namespace and p.name in leaving]
-        staying = [p for p in placed if p not in going] if going else placed
-        able = tuple(node for node in parse_nodes(nodes, staying) if takes(node, surge.wanted.pool))
+        able = tuple(node for node in self._placed.free_without(going) if takes(node, surge.wanted.pool))
         capacity = Capacity(
             limit=surge.wanted.pool.spec.max_workers,
             used=self._used(surge, worker.group),
@@ -198,11 +220,6 @@ class Headroom:
             and (claim.ray_cluster, claim.group) == (wanted.ray_cluster, group)
             and claim.application not in applications
         )
-
-    def _placed_by(self, pods: list[Manifest]) -> tuple[PodRequests, ...]:
-        if self._placed[0] is not pods:
-            self._placed = pods, parse_requests(pods)
-        return self._placed[1]
 
     async def _list(self, kind: Kind, namespace: str) -> list[Manifest]:
         """Objects as they were at most a moment ago; none where the role does not allow to see them."""
