@@ -209,6 +209,8 @@ async def _node(api: KubeApi, number: int) -> None:
     """A node that is Ready and has room, without a kubelet."""
     name = f"node-{number:03}"
     await api.create("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+    # The API server taints each new node as not ready, and nobody is here to take that back.
+    await api.merge(f"/api/v1/nodes/{name}", {"spec": {"taints": None}})
     room = {"cpu": "256", "memory": "1Ti", "pods": "250"}
     ready = {"type": "Ready", "status": "True", "reason": "Up", "message": ""}
     await api.merge(
