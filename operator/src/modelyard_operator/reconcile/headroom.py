@@ -46,8 +46,9 @@ from modelyard_operator.observed.view import ClusterView, RayClusterView
 from modelyard_operator.reconcile.app import App
 from modelyard_operator.reconcile.result import Key
 
-_FRESH, _FRESH_PER_READING = timedelta(seconds=5), 20
-"""What is read of nodes, pods and quotas serves all services for so long, or so many times what the reading took."""
+_FRESH, _FRESH_PER_READING, _STALE = timedelta(seconds=5), 20, timedelta(seconds=30)
+"""What is read of nodes, pods and quotas serves all services for the first; where it takes long to read, for so many
+times that, at most for the last."""
 _MAKING_PLACE = (Phase.YIELDING, Phase.REPLACED)
 
 
@@ -237,7 +238,10 @@ class Headroom:
         except Forbidden:
             found = []
         self._read = {key: read for key, read in self._read.items() if now < read[0]}
-        self._read[kind, namespace] = now + max(_FRESH, _FRESH_PER_READING * (self._app.clock() - now)), found
+        self._read[kind, namespace] = (
+            now + min(_STALE, max(_FRESH, _FRESH_PER_READING * (self._app.clock() - now))),
+            found,
+        )
         return found
 
 
