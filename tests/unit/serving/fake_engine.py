@@ -10,29 +10,41 @@ from modelyard_serving.engines.protocol import (
     EngineStats,
     FinishReason,
     GenerationRequest,
+    Logprobs,
     TokenEvent,
 )
 
 
 @dataclass
 class FakeGeneration:
-    """Gives `tokens`, then ends, fails, or never comes back."""
+    """Gives `tokens` for each choice, or its `other` tokens, then ends, fails, or never comes back."""
 
     tokens: list[int]
     ending: FinishReason | EngineFailed | None
-    cancelled: int = 0
+    request: GenerationRequest
+    other: dict[int, list[int]] = field(default_factory=dict)
+    cancelled: list[int | None] = field(default_factory=list)
 
     async def __aiter__(self) -> AsyncIterator[TokenEvent]:
-        for token in self.tokens[:-1]:
-            yield TokenEvent(token)
+        for place in range(len(self.tokens) - 1):
+            for choice in self._going():
+                yield self._event(place, choice)
         if self.ending is None:
             await asyncio.Event().wait()
         if isinstance(self.ending, EngineFailed):
             raise self.ending
-        yield TokenEvent(self.tokens[-1], self.ending)
+        for choice in self._going():
+            yield self._event(-1, choice, self.ending)
 
-    def cancel(self) -> None:
-        self.cancelled += 1
+    def cancel(self, choice: int | None = None) -> None:
+        self.cancelled.append(choice)
+
+    def _going(self) -> list[int]:
+        return [choice for choice in range(self.request.choices) if choice not in self.cancelled]
+
+    def _event(self, place: int, choice: int, finish: FinishReason | None = None) -> TokenEvent:
+        probabilities = None if self.request.logprobs is None else Logprobs(-1.0, ((ord("?"), -0.5),))
+        return TokenEvent(self.other.get(choice, self.tokens)[place], finish, choice, probabilities)
 
 
 @dataclass
@@ -51,7 +63,7 @@ class FakeEngine:
         if self.refusal is not None:
             raise self.refusal
         self.requests.append(request)
-        self.generations.append(FakeGeneration(list(self.tokens), self.ending))
+        self.generations.append(FakeGeneration(list(self.tokens), self.ending, request))
         return self.generations[-1]
 
     def stats(self) -> EngineStats:

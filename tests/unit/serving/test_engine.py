@@ -79,6 +79,22 @@ class GatedModel:
         return self._model(**inputs)
 
 
+class CountingModel:
+    """A model that notes how many tokens each step is given."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.device = model.device
+        self.lengths: list[int] = []
+
+    def forward(self) -> None:
+        """As above."""
+
+    def __call__(self, **inputs: Any) -> Any:
+        self.lengths.append(inputs["input_ids"].shape[1])
+        return self._model(**inputs)
+
+
 async def _tokens(generation: Generation) -> list[int]:
     return [event.token async for event in generation]
 
@@ -165,6 +181,83 @@ async def test_a_seed_gives_the_same_tokens_alone_and_in_company(llama_model: An
     assert len(set(alone)) > 3
 
 
+async def _choices(generation: Generation, count: int) -> list[list[int]]:
+    tokens: list[list[int]] = [[] for _ in range(count)]
+    async for event in generation:
+        tokens[event.choice].append(event.token)
+    return tokens
+
+
+async def test_choices_are_those_of_generate_from_one_computed_prompt(loaded: CausalLM) -> None:
+    counted = CountingModel(loaded.model)
+    with _engine(counted, max_running=2) as engine:  # the third begins when the others have ended
+        tokens = await _choices(engine.submit(GenerationRequest(PROMPTS[1], 20, GREEDY, choices=3)), 3)
+    assert tokens == [_generate(loaded, PROMPTS[1], 20)] * 3
+    assert sorted(counted.lengths, reverse=True)[:2] == [len(PROMPTS[1]), 1]
+
+
+async def test_a_choice_s_tokens_are_its_own_and_come_again_with_the_seed(llama_model: Any) -> None:
+    def asked(choices: int, seed: int) -> GenerationRequest:
+        return GenerationRequest((5, 6, 7), 20, Sampling(seed=seed), choices=choices)
+
+    with _engine(llama_model) as engine:
+        four = await _choices(engine.submit(asked(4, 1)), 4)
+        again = await _choices(engine.submit(asked(4, 1)), 4)
+        alone = await _choices(engine.submit(asked(1, 1)), 1)
+        others = [(await _choices(engine.submit(asked(1, seed)), 1))[0] for seed in (2, 3, 4)]
+    assert four == again
+    assert alone[0] == four[0]
+    assert len({tuple(tokens) for tokens in four + others}) == 7
+
+
+async def test_all_choices_are_taken_on_or_none(llama_model: Any) -> None:
+    gated = GatedModel(llama_model)
+    with _engine(gated, max_running=2, max_queued=1) as engine:
+        first = engine.submit(GenerationRequest((1,), 2, GREEDY, choices=2))
+        with pytest.raises(QueueFull):
+            engine.submit(GenerationRequest((2,), 2, GREEDY, choices=2))
+        last = engine.submit(GenerationRequest((3,), 2, GREEDY))
+        gated.gate.release(100)
+        assert [len(tokens) for tokens in await _choices(first, 2)] == [2, 2]
+        assert len(await _tokens(last)) == 2
+
+
+async def test_a_cancelled_choice_gives_its_place_back_and_the_others_go_on(llama_model: Any) -> None:
+    gated = GatedModel(llama_model)
+    with _engine(gated, max_running=2, max_queued=0) as engine:
+        generation = engine.submit(GenerationRequest((1,), 10, GREEDY, choices=2))
+        events = aiter(generation)
+        gated.gate.release(2)
+        assert {(await anext(events)).choice for _ in range(2)} == {0, 1}
+        generation.cancel(0)
+        other = engine.submit(GenerationRequest((2,), 3, GREEDY))
+        gated.gate.release(100)
+        assert [event.choice async for event in events] == [1] * 9
+        assert len(await _tokens(other)) == 3
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(temperature=2, top_k=2, repetition_penalty=3, seed=1)])
+async def test_logprobs_are_the_model_s_own_whatever_the_sampling(loaded: CausalLM, sampling: Sampling) -> None:
+    with _engine(loaded.model) as engine:
+        request = GenerationRequest(PROMPTS[1], 6, sampling, logprobs=3)
+        events = [event async for event in engine.submit(request)]
+    with torch.inference_mode():
+        whole = loaded.model(torch.tensor([[*PROMPTS[1], *(event.token for event in events)]])).logits[0].float()
+    expected = torch.log_softmax(whole, -1)[len(PROMPTS[1]) - 1 :]
+    close = 0.2 if loaded.model.dtype == torch.bfloat16 else 1e-4
+    for event, row in zip(events, expected, strict=False):
+        assert event.logprobs is not None
+        assert event.logprobs.chosen == pytest.approx(float(row[event.token]), abs=close)
+        assert [score for _, score in event.logprobs.top] == pytest.approx(row.topk(3).values.tolist(), abs=close)
+        assert all(float(row[token]) == pytest.approx(score, abs=close) for token, score in event.logprobs.top)
+
+
+async def test_without_the_wish_there_are_no_logprobs(llama_model: Any) -> None:
+    with _engine(llama_model) as engine:
+        events = [event async for event in engine.submit(GenerationRequest((1,), 2, GREEDY))]
+    assert [event.logprobs for event in events] == [None, None]
+
+
 async def test_all_running_requests_advance_together(llama_model: Any) -> None:
     order: list[int] = []
 
@@ -186,6 +279,7 @@ async def test_the_queue_is_bounded_and_urgent_requests_pass_it(llama_model: Any
         generations = [engine.submit(GenerationRequest((number,), 2, GREEDY)) for number in range(3)]
         with pytest.raises(QueueFull):
             engine.submit(GenerationRequest((9,), 2, GREEDY))
+        gated.gate.release()  # the first step may have begun before the second request came
         await _until(lambda: (engine.stats().running, engine.stats().queued) == (2, 1))
         urgent = engine.submit(GenerationRequest((9,), 2, GREEDY, urgent=True))
         gated.gate.release(100)

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.serving.fake_engine import FakeEngine
 from tests.unit.serving.tiny import CONTEXT, config_for
 
-from modelyard_serving.contract import EngineConfig, Proof
+from modelyard_serving.contract import Proof
 from modelyard_serving.engines.protocol import Ending, EngineFailed, QueueFull, Sampling
 from modelyard_serving.http.app import build_http_app
 from modelyard_serving.journal import Journal
@@ -20,21 +20,6 @@ from modelyard_serving.replica import Replica
 MODEL = "team-a/tiny"
 HELLO = [{"role": "user", "content": "the quick brown fox"}]
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
-
-
-@pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "replica.jsonl"
-    monkeypatch.setenv("MODELYARD_LOG_FILE", str(path))
-    return path
-
-
-@pytest.fixture
-async def replica(log: Path, llama: Path) -> AsyncIterator[Replica]:
-    replica = Replica(Journal.open())
-    await replica.configure(config_for(llama, engine=EngineConfig(max_running=4, max_queued=0)))
-    yield replica
-    replica.close()
 
 
 @pytest.fixture
@@ -141,7 +126,16 @@ async def test_the_model_is_listed_by_its_id(client: httpx2.AsyncClient) -> None
         (CHAT, {"model": MODEL, "messages": [{"role": "robot", "content": "x"}]}, "messages.0.role", "'user'"),
         (CHAT, {"model": MODEL, "messages": [{"role": "assistant", "content": "x"}]}, "messages", "begin with user"),
         (CHAT, {"model": MODEL, "messages": HELLO, "tools": []}, "tools", "does not support"),
-        (CHAT, {"model": MODEL, "messages": HELLO, "n": 2}, "n", "should be 1"),
+        (CHAT, {"model": MODEL, "messages": HELLO, "n": 9}, "n", "less than or equal to 8"),
+        (CHAT, {"model": MODEL, "messages": HELLO, "n": 5}, "n", "5 is more than the 4 requests"),
+        (CHAT, {"model": MODEL, "messages": HELLO, "top_logprobs": 3}, "top_logprobs", "needs logprobs: true"),
+        (
+            CHAT,
+            {"model": MODEL, "messages": HELLO, "logprobs": True, "top_logprobs": 21},
+            "top_logprobs",
+            "less than or equal to 20",
+        ),
+        (TEXT, {"model": MODEL, "prompt": "x", "logprobs": 6}, "logprobs", "less than or equal to 5"),
         (CHAT, {"model": MODEL, "messages": HELLO, "max_tokens": 1, "max_completion_tokens": 1}, "body", "one of them"),
         (CHAT, {"model": MODEL, "messages": HELLO, "max_completion_tokens": 99}, "max_completion_tokens", "too many"),
         (CHAT, {"model": MODEL, "messages": [{"role": "user", "content": "x" * 500}]}, "messages", "too many"),
@@ -203,6 +197,7 @@ async def test_what_clients_send_without_meaning_it_is_accepted(client: httpx2.A
     body = {
         "model": MODEL, "messages": [{"role": "developer", "content": [{"type": "text", "text": "x"}], "name": None}],
         "max_tokens": 1, "stop": None, "n": 1, "presence_penalty": 0.0, "logprobs": False, "tools": None, "user": "u-1",
+        "top_logprobs": 0,
     }  # fmt: skip
     assert (await client.post(CHAT, json=body)).status_code == 200
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from modelyard_serving.engines.protocol import Ending, GenerationRequest, Sampling
-from modelyard_serving.engines.sampling import Sampler
+from modelyard_serving.engines.sampling import Sampler, choice_seed
 
 CPU = torch.device("cpu")
 LOGITS = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
@@ -51,6 +51,14 @@ def test_only_what_truncation_leaves_is_drawn(sampling: Sampling, allowed: set[i
 def test_the_same_seed_draws_the_same_tokens_and_another_seed_others() -> None:
     assert _draw(Sampling(seed=1)) == _draw(Sampling(seed=1))
     assert _draw(Sampling(seed=1)) != _draw(Sampling(seed=2))
+
+
+def test_choices_have_seeds_that_no_user_writes() -> None:
+    seeds = {choice_seed(seed, choice) for seed in range(-20, 20) for choice in range(8)}
+    assert len(seeds) == 40 * 8
+    assert [choice_seed(7, 0), choice_seed(-7, 0)] == [7, -7]
+    assert all(torch.Generator().manual_seed(choice_seed(2**63 - 1, choice)) for choice in range(8))
+    assert not seeds & set(range(20, 40))
 
 
 def test_without_a_seed_two_answers_differ() -> None:

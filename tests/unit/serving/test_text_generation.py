@@ -5,23 +5,26 @@ from jinja2 import TemplateError
 from tests.unit.serving.fake_engine import FakeEngine
 
 from modelyard_serving.engines.protocol import Ending, EngineFailed, FinishReason, Sampling
-from modelyard_serving.tasks.text_generation import InvalidPrompt, TextGeneration, TextPiece, TextRequest
+from modelyard_serving.tasks.answer import SpelledToken, TextPiece, TextRequest
+from modelyard_serving.tasks.text_generation import InvalidPrompt, TextGeneration
 
 
 class ByteTokenizer:
-    """Bytes are tokens."""
+    """Bytes are tokens; 0 is special."""
 
     chat_template = "yes"
 
     def __len__(self) -> int:
         return 256
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, **_: Any) -> list[int]:
         return list(text.encode())
 
     def decode(self, tokens: list[int], *, skip_special_tokens: bool) -> str:
-        assert skip_special_tokens
-        return bytes(tokens).decode(errors="replace")
+        return bytes(token for token in tokens if token or not skip_special_tokens).decode(errors="replace")
+
+    def convert_ids_to_tokens(self, token: int) -> str:
+        return f"<0x{token:02X}>"
 
     def apply_chat_template(self, messages: list[dict[str, str]], **_: Any) -> list[int]:
         if messages[0]["role"] == "assistant":
@@ -72,6 +75,65 @@ async def test_an_unfinished_stop_string_belongs_to_the_text() -> None:
 async def test_a_stop_string_in_what_must_come_ends_nothing() -> None:
     pieces = await _pieces(FakeEngine(list(b"END one END two")), stops=("END",), ending=Ending(min_tokens=3))
     assert "".join(piece.text for piece in pieces) == "END one "
+
+
+async def test_an_end_token_that_ends_nothing_stands_for_no_text_either() -> None:
+    pieces = await _pieces(FakeEngine([*b"a", 0, *b"b"]))
+    assert "".join(piece.text for piece in pieces) == "ab"
+    assert pieces[-1].tokens == 3
+
+
+async def test_choices_have_their_own_text_and_one_count() -> None:
+    pieces = await _pieces(FakeEngine(list("äb".encode())), choices=2)
+    assert pieces == [
+        TextPiece("ä", 3, choice=0),
+        TextPiece("ä", 4, choice=1),
+        TextPiece("b", 5, FinishReason.LENGTH, 0),
+        TextPiece("b", 6, FinishReason.LENGTH, 1),
+    ]
+
+
+async def test_a_stop_string_ends_its_own_choice_alone() -> None:
+    engine = FakeEngine(list(b"xENDyz"))
+    answer = TextGeneration(engine, ByteTokenizer()).answer(_request(stops=("END",), choices=2))
+    engine.generations[0].other[1] = list(b"xENyyz")
+    pieces = [piece async for piece in answer]
+    texts = ["".join(piece.text for piece in pieces if piece.choice == choice) for choice in range(2)]
+    assert texts == ["x", "xENyyz"]
+    assert [(piece.choice, piece.finish) for piece in pieces if piece.finish] == [
+        (0, FinishReason.STOP),
+        (1, FinishReason.LENGTH),
+    ]
+    assert engine.generations[0].cancelled[0] == 0
+    assert pieces[-1].tokens == 4 + 6
+
+
+async def _scored(engine: FakeEngine, **changes: Any) -> list[tuple[str, list[tuple[bytes, int]]]]:
+    pieces = await _pieces(engine, logprobs=1, **changes)
+    assert all(token.top[0] == SpelledToken(b"?", -0.5) for piece in pieces for token in piece.scored)
+    return [(piece.text, [(token.chosen.spelled, token.offset) for token in piece.scored]) for piece in pieces]
+
+
+async def test_tokens_come_scored_with_the_text_that_they_begin() -> None:
+    assert await _scored(FakeEngine([*"aäb".encode(), 0], FinishReason.STOP)) == [
+        ("a", [(b"a", 0)]),
+        ("ä", [(b"\xc3", 1), (b"\xa4", 1)]),
+        ("b", [(b"b", 2)]),
+        ("", []),
+    ]
+
+
+async def test_tokens_of_a_stop_string_are_not_scored_and_tokens_without_text_are() -> None:
+    assert await _scored(FakeEngine(list(b"abENDc")), stops=("END",)) == [
+        ("a", [(b"a", 0)]),
+        ("b", [(b"b", 1)]),
+        ("", []),
+    ]
+    assert await _scored(FakeEngine(list(b"aEN")), stops=("END",)) == [
+        ("a", [(b"a", 0)]),
+        ("EN", [(b"E", 1), (b"N", 2)]),
+    ]
+    assert await _scored(FakeEngine([*b"a", 0])) == [("a", [(b"a", 0)]), ("", [(b"\x00", 1)])]
 
 
 async def test_the_deadline_ends_an_answer_that_does_not() -> None:

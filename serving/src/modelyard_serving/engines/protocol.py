@@ -65,16 +65,32 @@ class GenerationRequest:
     max_tokens: int
     sampling: Sampling
     ending: Ending = Ending()
+    choices: int = 1
+    """So many answers, each with random numbers of its own; they take up as many places."""
+    logprobs: int | None = None
+    """With each token come its logarithmic probability and those of so many likeliest; None: no probabilities.
+
+    They are the model's own, before penalties, bias, temperature and truncation."""
     urgent: bool = False
     """Runs at once beside the others, however full the queue is: a proof of health must not wait behind users."""
 
 
 @dataclass(frozen=True)
+class Logprobs:
+    """A token's natural logarithmic probability, and the likeliest tokens of its place with theirs, best first."""
+
+    chosen: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class TokenEvent:
-    """One generated token; the last one says why it is the last."""
+    """One generated token; the last one of a choice says why it is the last."""
 
     token: int
     finish: FinishReason | None = None
+    choice: int = 0
+    logprobs: Logprobs | None = None
 
 
 @dataclass(frozen=True)
@@ -94,13 +110,13 @@ class EngineFailed(Exception):
 
 
 class Generation(Protocol):
-    """The tokens of one request as they come."""
+    """The tokens of one request as they come, those of its choices in any order."""
 
     def __aiter__(self) -> AsyncIterator[TokenEvent]:
-        """The events up to the one with a finish; raises `EngineFailed`."""
+        """The events until each choice has one with a finish or is cancelled; raises `EngineFailed`."""
 
-    def cancel(self) -> None:
-        """Give the slot back; harmless after the end and when called twice."""
+    def cancel(self, choice: int | None = None) -> None:
+        """Give a choice's place back, or all; no event comes any more. Harmless after the end and when called twice."""
 
 
 class Engine(Protocol):
@@ -111,7 +127,12 @@ class Engine(Protocol):
         """The most tokens that prompt and answer may have together."""
 
     def submit(self, request: GenerationRequest) -> Generation:
-        """Take on a request of the running event loop; raises `QueueFull`, or `EngineFailed` when it is broken."""
+        """Take on a request of the running event loop.
+
+        Raises:
+            QueueFull: there are not places for all of its choices.
+            EngineFailed: the engine is broken.
+        """
 
     def stats(self) -> EngineStats:
         """What it has on its hands now."""

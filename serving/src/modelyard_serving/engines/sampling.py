@@ -1,5 +1,7 @@
 """Choosing the next token."""
 
+from hashlib import blake2b
+
 import torch
 
 from modelyard_serving.engines import penalties, truncation
@@ -10,9 +12,11 @@ GREEDY_BELOW = 1e-5
 
 
 class Sampler:
-    """Chooses the tokens of one answer; its random numbers and its memory are its own, whatever else runs."""
+    """Chooses the tokens of one choice; its random numbers and its memory are its own, whatever else runs."""
 
-    def __init__(self, request: GenerationRequest, *, ends: frozenset[int], device: torch.device) -> None:
+    def __init__(
+        self, request: GenerationRequest, *, ends: frozenset[int], device: torch.device, choice: int = 0
+    ) -> None:
         self._prompt = request.prompt
         self._sampling = request.sampling
         self._min_tokens = request.ending.min_tokens
@@ -26,7 +30,7 @@ class Sampler:
         if request.sampling.seed is None:
             self._random.seed()
         else:
-            self._random.manual_seed(request.sampling.seed)
+            self._random.manual_seed(choice_seed(request.sampling.seed, choice))
 
     def choose(self, logits: torch.Tensor) -> int:
         """The next token from one row of float32 logits, which stays as it is."""
@@ -56,6 +60,16 @@ class Sampler:
         if self._made < self._min_tokens:
             logits = penalties.forbid(logits, self._ends)
         return logits
+
+
+def choice_seed(seed: int, choice: int) -> int:
+    """The first choice has the request's seed, so that it is the answer to the same request for one choice.
+
+    The others' are no seeds that users write: seed 2 alone is not the second choice of seed 1.
+    """
+    if choice == 0:
+        return seed
+    return int.from_bytes(blake2b(f"{seed}/{choice}".encode(), digest_size=8).digest())
 
 
 def _remembers(sampling: Sampling) -> bool:

@@ -1,21 +1,22 @@
-"""The first engine: any causal language model of transformers, one step for each running request in turn.
+"""The first engine: any causal language model of transformers, one step for each running choice in turn.
 
-A request's tokens are computed alone, in the shapes that transformers' own `generate` uses, so greedy answers are the
-same token for token whatever else runs. All requests advance and stream at the same pace. Throughput is that of a
-single request; batching is for the engine that takes this one's place.
+A choice's tokens are computed alone, in the shapes that transformers' own `generate` uses, so greedy answers are the
+same token for token whatever else runs. All choices advance and stream at the same pace. Throughput is that of a
+single choice; batching is for the engine that takes this one's place.
 """
 
-import asyncio
+import copy
 import inspect
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 
 from modelyard_serving.contract import EngineConfig
+from modelyard_serving.engines.logprobs import logprobs
 from modelyard_serving.engines.protocol import (
     EngineFailed,
     EngineStats,
@@ -24,48 +25,10 @@ from modelyard_serving.engines.protocol import (
     QueueFull,
     TokenEvent,
 )
-from modelyard_serving.engines.sampling import Sampler
+from modelyard_serving.engines.transformers_generation import Choice, TransformersGeneration
 
 STUCK_AFTER_S = 120.0
 """A step that takes longer is not slow but stuck."""
-
-
-class TransformersGeneration:
-    """One request in the engine; its events cross from the engine's thread to the caller's event loop."""
-
-    def __init__(
-        self, request: GenerationRequest, ends: frozenset[int], device: torch.device, on_cancel: Callable[[], None]
-    ) -> None:
-        self.request = request
-        self.ends = ends
-        self.sampler = Sampler(request, ends=ends, device=device)
-        self.cancelled = False
-        self.cache: Any = None
-        self.last_token = 0
-        self.made = 0
-        self._on_cancel = on_cancel
-        self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[TokenEvent | EngineFailed] = asyncio.Queue()
-
-    async def __aiter__(self) -> AsyncIterator[TokenEvent]:
-        while True:
-            event = await self._events.get()
-            if isinstance(event, EngineFailed):
-                raise event
-            yield event
-            if event.finish is not None:
-                return
-
-    def cancel(self) -> None:
-        self.cancelled = True
-        self._on_cancel()
-
-    def emit(self, event: TokenEvent | EngineFailed) -> None:
-        """Hand an event to the caller; called in the engine's thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
-        except RuntimeError:  # the caller's loop is closed: nobody listens any more
-            self.cancelled = True
 
 
 class TransformersEngine:
@@ -86,8 +49,8 @@ class TransformersEngine:
         self._config = config
         self._stuck_after_s = stuck_after_s
         self._extra = _last_logits_only(model)
-        self._waiting: deque[TransformersGeneration] = deque()
-        self._running: list[TransformersGeneration] = []
+        self._waiting: deque[Choice] = deque()
+        self._running: list[Choice] = []
         self._changed = threading.Condition()
         self._closing = False
         self._step_began: float | None = None
@@ -105,11 +68,11 @@ class TransformersEngine:
                 raise EngineFailed("the engine has stopped")
             ahead = _count(self._running) + _count(self._waiting)
             if request.urgent:
-                self._running.append(generation)
-            elif ahead >= self._config.max_running + self._config.max_queued:
+                self._running.extend(generation.choices)
+            elif ahead + request.choices > self._config.max_running + self._config.max_queued:
                 raise QueueFull
             else:
-                self._waiting.append(generation)
+                self._waiting.extend(generation.choices)
             self._changed.notify()
         return generation
 
@@ -140,7 +103,7 @@ class TransformersEngine:
         return request.ending.stop_tokens | (frozenset() if request.ending.ignore_eos else self._end_tokens)
 
     def _drop_cancelled(self) -> None:
-        """Let cancelled requests leave the queue at once; running ones leave before their next step."""
+        """Let cancelled choices leave the queue at once; running ones leave before their next step."""
         with self._changed:
             self._waiting = deque(other for other in self._waiting if not other.cancelled)
 
@@ -148,22 +111,25 @@ class TransformersEngine:
         try:
             with torch.inference_mode():
                 while batch := self._next_round():
-                    for generation in batch:
-                        self._advance(generation)
+                    for choice in batch:
+                        self._advance(choice)
         finally:
             with self._changed:
                 self._closing = True
-                left = [*self._running, *self._waiting]
+                left = {choice.generation for choice in (*self._running, *self._waiting)}
                 self._running.clear()
                 self._waiting.clear()
             for generation in left:
                 generation.emit(EngineFailed("the engine has stopped"))
 
-    def _next_round(self) -> list[TransformersGeneration]:
-        """Wait for work and say which requests take a step now; empty when the engine closes."""
+    def _next_round(self) -> list[Choice]:
+        """Wait for work and say which choices take a step now; empty when the engine closes."""
         with self._changed:
             while not self._closing:
-                self._running = [generation for generation in self._running if not generation.cancelled]
+                for choice in self._running:
+                    if choice.cancelled:
+                        choice.cache = None  # the request's other choices may go on for long
+                self._running = [choice for choice in self._running if not choice.cancelled]
                 busy = _count(self._running)
                 while self._waiting and busy < self._config.max_running:
                     self._running.append(self._waiting.popleft())
@@ -173,45 +139,67 @@ class TransformersEngine:
                 self._changed.wait()
             return []
 
-    def _advance(self, generation: TransformersGeneration) -> None:
-        """One step of one request; its failure is its own."""
-        if generation.cancelled:
+    def _advance(self, choice: Choice) -> None:
+        """One step of one choice; its failure is its request's own."""
+        if choice.cancelled:
             return
         self._step_began = time.monotonic()
         try:
-            event: TokenEvent | EngineFailed = self._step(generation)
+            event: TokenEvent | EngineFailed = self._step(choice)
         except Exception as error:  # noqa: BLE001 - whatever the model raises ends this request alone
             event = EngineFailed(f"{type(error).__name__}: {error}")
         finally:
             self._step_began = None
         if isinstance(event, EngineFailed) or event.finish is not None:
             with self._changed:
-                self._running.remove(generation)
-            generation.cache = None
-        generation.emit(event)
+                self._running.remove(choice)
+            choice.cache = None
+        choice.generation.emit(event)
 
-    def _step(self, generation: TransformersGeneration) -> TokenEvent:
-        tokens = generation.request.prompt if generation.cache is None else (generation.last_token,)
+    def _step(self, choice: Choice) -> TokenEvent:
+        request, ends = choice.generation.request, choice.generation.ends
+        if choice.made == 0:
+            logits = self._begin(choice)
+        else:
+            logits, choice.cache = self._forward((choice.last_token,), choice.cache)
+        token = choice.sampler.choose(logits)
+        choice.last_token = token
+        choice.made += 1
+        finish = None
+        if token in ends:
+            finish = FinishReason.STOP
+        elif choice.made >= request.max_tokens:
+            finish = FinishReason.LENGTH
+        probabilities = None if request.logprobs is None else logprobs(logits, token, request.logprobs)
+        return TokenEvent(token, finish, choice.index, probabilities)
+
+    def _begin(self, choice: Choice) -> torch.Tensor:
+        """The logits after the prompt, which is computed once for all choices; each goes on from a copy."""
+        generation = choice.generation
+        if generation.begun is None:
+            generation.begun = self._forward(generation.request.prompt, None)
+        logits, cache = generation.begun
+        if generation.has_others_to_begin(choice):
+            cache = copy.deepcopy(cache)
+        else:
+            generation.begun = None
+        choice.cache = cache
+        return logits
+
+    def _forward(self, tokens: tuple[int, ...], cache: Any) -> tuple[torch.Tensor, Any]:
+        """The last token's row of float32 logits, and the cache that knows all tokens."""
         output = self._model(
             input_ids=torch.tensor([tokens], device=self._model.device),
-            past_key_values=generation.cache,
+            past_key_values=cache,
             use_cache=True,
             **self._extra,
         )
-        token = generation.sampler.choose(output.logits[0, -1].float())
-        generation.cache = output.past_key_values
-        generation.last_token = token
-        generation.made += 1
-        if token in generation.ends:
-            return TokenEvent(token, FinishReason.STOP)
-        if generation.made >= generation.request.max_tokens:
-            return TokenEvent(token, FinishReason.LENGTH)
-        return TokenEvent(token)
+        return output.logits[0, -1].float(), output.past_key_values
 
 
-def _count(generations: Iterable[TransformersGeneration]) -> int:
+def _count(choices: Iterable[Choice]) -> int:
     """How many take up one of the places that the limits speak of."""
-    return sum(not (generation.request.urgent or generation.cancelled) for generation in generations)
+    return sum(not (choice.generation.request.urgent or choice.cancelled) for choice in choices)
 
 
 def _last_logits_only(model: Any) -> dict[str, int]:

@@ -10,24 +10,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from modelyard_serving.engines.protocol import EngineFailed, FinishReason
-from modelyard_serving.http.chunks import ChatStream, StreamShape, TextStream
+from modelyard_serving.engines.protocol import EngineFailed
 from modelyard_serving.http.errors import ApiError, as_api_error, invalid_body
 from modelyard_serving.http.record import RequestRecord
 from modelyard_serving.http.requests import ChatRequest, CompletionRequest
-from modelyard_serving.http.responses import (
-    ChatChoice,
-    ChatCompletion,
-    ChatMessage,
-    ModelCard,
-    ModelList,
-    TextChoice,
-    TextCompletion,
-    Usage,
-)
+from modelyard_serving.http.responses import ModelCard, ModelList, Usage
+from modelyard_serving.http.shapes import AnswerShape, ChatShape, TextShape, WholeChoice
 from modelyard_serving.http.stream import DONE, EventStream, as_event
 from modelyard_serving.service import Service
-from modelyard_serving.tasks.text_generation import TextAnswer, TextRequest
+from modelyard_serving.tasks.answer import TextAnswer, TextPiece, TextRequest
 
 MAX_BODY_BYTES = 8 * 2**20
 Body = TypeVar("Body", ChatRequest, CompletionRequest)
@@ -52,12 +43,7 @@ class OpenAIEndpoints:
         prompt = await self._service.text.chat_prompt([message.plain() for message in body.messages])
         field = "max_tokens" if body.max_tokens is not None else "max_completion_tokens"
         answer = self._answer(body, prompt, record, limit_field=field, prompt_field="messages")
-        identity = self._identity("chatcmpl")
-        if body.stream:
-            return self._stream(answer, record, body, ChatStream(identity))
-        text, finish = await _collect(answer, record)
-        choice = ChatChoice(message=ChatMessage(content=text), finish_reason=finish)
-        return _json(ChatCompletion(**identity, choices=[choice], usage=_usage(record)))
+        return await self._respond(answer, record, body, ChatShape(self._identity("chatcmpl"), body.n, body.logprobs))
 
     async def complete(self, request: Request) -> Response:
         record = _record(request, "completions")
@@ -69,12 +55,8 @@ class OpenAIEndpoints:
         else:
             prompt = text.check_tokens(body.prompt, "prompt")
         answer = self._answer(body, prompt, record, limit_field="max_tokens", prompt_field="prompt")
-        identity = self._identity("cmpl")
-        if body.stream:
-            return self._stream(answer, record, body, TextStream(identity))
-        whole, finish = await _collect(answer, record)
-        choice = TextChoice(text=whole, finish_reason=finish)
-        return _json(TextCompletion(**identity, choices=[choice], usage=_usage(record)))
+        shape = TextShape(self._identity("cmpl"), logprobs=body.logprobs is not None)
+        return await self._respond(answer, record, body, shape)
 
     async def list_models(self, request: Request) -> Response:
         _record(request, "models")
@@ -109,25 +91,41 @@ class OpenAIEndpoints:
         limit_field: str, prompt_field: str,
     ) -> TextAnswer:  # fmt: skip
         record.prompt_tokens = len(prompt)
-        text = self._service.text
+        text, config = self._service.text, self._service.config
+        places = config.engine.max_running + config.engine.max_queued
+        if body.n > places:
+            raise ApiError(400, f"n: {body.n} is more than the {places} requests that a replica takes on", param="n")
         text.check_tokens(tuple(body.logit_bias), "logit_bias")
         text.check_tokens(body.stop_token_ids, "stop_token_ids")
         return text.answer(TextRequest(
             prompt=prompt, max_tokens=getattr(body, limit_field), max_tokens_field=limit_field,
             prompt_field=prompt_field, sampling=body.sampling(), ending=body.ending(), stops=body.stop,
-            timeout_s=self._service.config.request_timeout_s,
+            choices=body.n, logprobs=body.wanted_logprobs(), timeout_s=config.request_timeout_s,
         ))  # fmt: skip
 
+    async def _respond(
+        self, answer: TextAnswer, record: RequestRecord, body: ChatRequest | CompletionRequest, shape: AnswerShape
+    ) -> Response:
+        if body.stream:
+            return self._stream(answer, record, body, shape)
+        choices = [WholeChoice() for _ in range(body.n)]
+        try:
+            async for piece in answer:
+                _note(record, piece)
+                choices[piece.choice].add(piece)
+        finally:
+            answer.cancel()
+        return _json(shape.whole(choices, _usage(record)))
+
     def _stream(
-        self, answer: TextAnswer, record: RequestRecord, body: ChatRequest | CompletionRequest, shape: StreamShape
+        self, answer: TextAnswer, record: RequestRecord, body: ChatRequest | CompletionRequest, shape: AnswerShape
     ) -> Response:
         async def events() -> AsyncIterator[bytes]:
             try:
                 for chunk in shape.opening():
                     yield as_event(chunk.model_dump_json())
                 async for piece in answer:
-                    record.tokens(piece.tokens)
-                    record.finish = piece.finish
+                    _note(record, piece)
                     for chunk in shape.piece(piece):
                         yield as_event(chunk.model_dump_json())
                 if body.stream_options.include_usage:
@@ -151,18 +149,10 @@ class OpenAIEndpoints:
         return ModelCard(id=self._service.config.service, created=self._service.loaded_at)
 
 
-async def _collect(answer: TextAnswer, record: RequestRecord) -> tuple[str, FinishReason]:
-    """The whole answer; the slot is given back however it ends."""
-    text, finish = "", FinishReason.LENGTH
-    try:
-        async for piece in answer:
-            text += piece.text
-            finish = piece.finish or finish
-            record.tokens(piece.tokens)
-    finally:
-        answer.cancel()
-    record.finish = finish
-    return text, finish
+def _note(record: RequestRecord, piece: TextPiece) -> None:
+    record.tokens(piece.tokens)
+    if piece.finish is not None:
+        record.ended(piece.finish)
 
 
 def _usage(record: RequestRecord) -> Usage:

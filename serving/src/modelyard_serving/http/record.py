@@ -23,6 +23,7 @@ class RequestRecord:
     completion_tokens: int = 0
     first_token_s: float | None = None
     finish: str | None = None
+    """Why the answer ended; of several choices each one's reason, in the order of their ends."""
     error: str | None = None
     began: float = field(default_factory=time.monotonic)
 
@@ -31,6 +32,10 @@ class RequestRecord:
         if self.first_token_s is None and made:
             self.first_token_s = time.monotonic() - self.began
         self.completion_tokens = made
+
+    def ended(self, reason: str) -> None:
+        """A choice is complete."""
+        self.finish = reason if self.finish is None else f"{self.finish},{reason}"
 
 
 class Recording:

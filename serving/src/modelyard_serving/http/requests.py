@@ -12,6 +12,8 @@ from pydantic import (
     Field,
     PlainValidator,
     StringConstraints,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -76,7 +78,7 @@ class _Generation(_Request):
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     user: str | None = Field(default=None, max_length=200, description="Written to the request log.")
-    n: Literal[1] = 1
+    n: int = Field(default=1, ge=1, le=8)
 
     def sampling(self) -> Sampling:
         """How the request wants its tokens chosen."""
@@ -116,7 +118,19 @@ class ChatRequest(_Generation):
     messages: list[Message] = Field(min_length=1)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
-    logprobs: Literal[False] = False
+    logprobs: bool = False
+    top_logprobs: int = Field(default=0, ge=0, le=20)
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _top_of_something(cls, value: int, info: ValidationInfo) -> int:
+        if value and not info.data.get("logprobs", True):
+            raise ValueError("needs logprobs: true")
+        return value
+
+    def wanted_logprobs(self) -> int | None:
+        """With how many likeliest tokens log-probabilities are wanted; None: not at all."""
+        return self.top_logprobs if self.logprobs else None
 
     @model_validator(mode="after")
     def _one_limit(self) -> "ChatRequest":
@@ -130,3 +144,8 @@ class CompletionRequest(_Generation):
 
     prompt: Annotated[str | tuple[int, ...], PlainValidator(_text_or_tokens)]
     max_tokens: int = Field(default=16, ge=1)
+    logprobs: int | None = Field(default=None, ge=0, le=5)
+
+    def wanted_logprobs(self) -> int | None:
+        """As in a chat."""
+        return self.logprobs

@@ -5,10 +5,11 @@ from typing import Literal
 from pydantic import BaseModel
 
 from modelyard_serving.engines.protocol import FinishReason
+from modelyard_serving.http.logprobs import ChatLogprobs, TextLogprobs
 
 
 class Usage(BaseModel):
-    """Tokens of one request."""
+    """Tokens of one request; the prompt counts once for all choices."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -23,10 +24,11 @@ class ChatMessage(BaseModel):
 
 
 class ChatChoice(BaseModel):
-    """The only choice."""
+    """One of the answers."""
 
-    index: int = 0
+    index: int
     message: ChatMessage
+    logprobs: ChatLogprobs | None = None
     finish_reason: FinishReason
 
 
@@ -44,8 +46,9 @@ class ChatCompletion(BaseModel):
 class ChunkChoice(BaseModel):
     """The only choice of a chunk."""
 
-    index: int = 0
+    index: int
     delta: dict[str, str]
+    logprobs: ChatLogprobs | None = None
     finish_reason: FinishReason | None
 
 
@@ -61,11 +64,11 @@ class ChatChunk(BaseModel):
 
 
 class TextChoice(BaseModel):
-    """The only choice of a completion or of its chunk."""
+    """One of a completion's answers, or the only one of a chunk."""
 
-    index: int = 0
+    index: int
     text: str
-    logprobs: None = None
+    logprobs: TextLogprobs | None = None
     finish_reason: FinishReason | None
 
 

@@ -2,22 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import TemplateError
 
-from modelyard_serving.engines.protocol import (
-    Ending,
-    Engine,
-    FinishReason,
-    Generation,
-    GenerationRequest,
-    Sampling,
-)
-from modelyard_serving.tasks.text import StopMatcher, TokenDecoder
+from modelyard_serving.engines.protocol import Engine, GenerationRequest, Sampling
+from modelyard_serving.tasks.answer import ChoiceText, TextAnswer, TextRequest
+from modelyard_serving.tasks.text import TokenDecoder
+from modelyard_serving.tasks.vocabulary import Vocabulary
 
 PROOF_PROMPT = "The"
 PROOF_TOKENS = 4
@@ -32,71 +26,13 @@ class InvalidPrompt(Exception):
         self.code = code
 
 
-@dataclass(frozen=True)
-class TextPiece:
-    """New text of an answer, with the number of tokens made so far; the last one says why it is the last."""
-
-    text: str
-    tokens: int
-    finish: FinishReason | None = None
-
-
-@dataclass(frozen=True)
-class TextRequest:
-    """How to answer a prompt of tokens. `max_tokens` None: until the context is full."""
-
-    prompt: tuple[int, ...]
-    max_tokens: int | None
-    max_tokens_field: str
-    prompt_field: str
-    sampling: Sampling
-    ending: Ending
-    stops: tuple[str, ...] = ()
-    timeout_s: float = 3600.0
-
-
-class TextAnswer:
-    """One answer on its way. Whoever has it must `cancel` it in the end, however it ended."""
-
-    def __init__(self, request: TextRequest, generation: Generation, decoder: TokenDecoder) -> None:
-        self._request = request
-        self._generation = generation
-        self._decoder = decoder
-        self._deadline = asyncio.get_running_loop().time() + request.timeout_s
-
-    async def __aiter__(self) -> AsyncIterator[TextPiece]:
-        """The pieces; raises `TimeoutError` at the deadline and what the engine raises."""
-        stops = StopMatcher(self._request.stops)
-        events = aiter(self._generation)
-        made = 0
-        while True:
-            async with asyncio.timeout_at(self._deadline):
-                event = await anext(events)
-            made += 1
-            # A token that ends the answer stands for no text.
-            text = "" if event.finish is FinishReason.STOP else self._decoder.push(event.token)
-            if event.finish is not None:
-                text += self._decoder.finish()
-            # Text that must come is not searched: a stop string may not end it.
-            text = stops.push(text) if made > self._request.ending.min_tokens else text
-            if event.finish is not None:
-                text += stops.finish()
-            finish = FinishReason.STOP if stops.stopped else event.finish
-            if text or finish is not None:
-                yield TextPiece(text, made, finish)
-            if finish is not None:
-                return
-
-    def cancel(self) -> None:
-        self._generation.cancel()
-
-
 class TextGeneration:
     """A causal language model as text in, text out."""
 
     def __init__(self, engine: Engine, tokenizer: Any) -> None:
         self.engine = engine
         self._tokenizer = tokenizer
+        self._vocabulary = Vocabulary(tokenizer)
         # One thread: long texts must not hold up the event loop, and tokenizers are not made for many threads.
         self._tokenizing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="modelyard-tokenizer")
 
@@ -140,9 +76,15 @@ class TextGeneration:
             QueueFull: the engine takes no more requests now.
             EngineFailed: the engine is broken.
         """
-        max_tokens = self._fit(request)
-        generation = self.engine.submit(GenerationRequest(request.prompt, max_tokens, request.sampling, request.ending))
-        return TextAnswer(request, generation, TokenDecoder(self._decode, request.prompt))
+        generation = self.engine.submit(GenerationRequest(
+            request.prompt, self._fit(request), request.sampling, request.ending, choices=request.choices,
+            logprobs=request.logprobs,
+        ))  # fmt: skip
+        choices = [
+            ChoiceText(request, TokenDecoder(self._decode, request.prompt), self._vocabulary)
+            for _ in range(request.choices)
+        ]
+        return TextAnswer(request, generation, choices)
 
     async def prove(self, timeout_s: float) -> tuple[int, float]:
         """A real inference through the engine, beside whatever else runs: tokens made and seconds it took.
