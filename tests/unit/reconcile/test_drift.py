@@ -306,3 +306,19 @@ async def test_a_write_that_may_or_may_not_have_happened_is_not_taken_for_somebo
     world.kube.dies_after = None
     await world.settle()
     assert told(world) == []
+
+
+async def test_an_empty_list_that_a_controller_leaves_out_is_no_drift(world: World) -> None:
+    """KubeRay's own finalizer is written with the whole object, and Go leaves empty lists out."""
+    world.apply_service(suspend=True)
+    await world.settle()
+    (standing,) = world.kube.all(RAY_CLUSTER)
+    assert standing["spec"]["workerGroupSpecs"] == []
+    spec = {name: value for name, value in standing["spec"].items() if name != "workerGroupSpecs"}
+    world.kube.put({**standing, "spec": spec})
+    writes = len(world.kube.writes)
+    await world.turn()
+    assert len(world.kube.writes) == writes
+    world.apply_service()
+    await world.settle()
+    assert told(world) == []

@@ -107,13 +107,16 @@ def contains(live: Any, wanted: Any) -> bool:
 
 
 def differences(live: Any, wanted: Any, path: str = "") -> Iterator[str]:
-    """Paths of the fields in which `live` does not say what `wanted` says."""
+    """Paths of the fields in which `live` does not say what `wanted` says.
+
+    A list that is not there is an empty one: controllers written in Go leave it out when they write an object back.
+    """
     if isinstance(wanted, Mapping) and isinstance(live, Mapping):
         for name, value in wanted.items():
             below = f"{path}.{name}" if path else str(name)
             if name in live:
                 yield from differences(live[name], value, below)
-            else:
+            elif value != []:
                 yield below
     elif isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
         for index, value in enumerate(wanted):
