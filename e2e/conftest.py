@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.cluster import RELEASE, REPOSITORY, SYSTEM, Service, apply, get, kubectl, run, until
+from e2e.cluster import RELEASE, REPOSITORY, SYSTEM, Service, apply, get, items, kubectl, run, until
 
 MODELS_CLAIM = "models"
 RESIDENTS = "t-residents"
@@ -28,6 +28,12 @@ def platform() -> Iterator[str]:
         return
     install()
     yield gateway_url()
+
+
+def left_namespaces() -> set[str]:
+    """Namespaces of tests that have ended, which Kubernetes is still deleting."""
+    found = {n["metadata"]["name"] for n in items("namespaces", labels="modelyard.dev/e2e=true")}
+    return found - {RESIDENTS}
 
 
 def install() -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from e2e.cluster import RELEASE, SYSTEM, get, items, kubectl, make_serving_cluster, run, until
-from e2e.conftest import RESIDENTS, install
+from e2e.conftest import install, left_namespaces
 from e2e.traffic import post
 
 if TYPE_CHECKING:
@@ -14,12 +14,7 @@ if TYPE_CHECKING:
 @pytest.mark.timeout(150)
 def test_every_namespace_of_the_tests_is_gone(platform: str) -> None:
     """Whatever state a test left its services in, none of them holds its namespace."""
-
-    def left() -> list[str]:
-        found = {n["metadata"]["name"] for n in items("namespaces", labels="modelyard.dev/e2e=true")}
-        return sorted(found - {RESIDENTS})
-
-    until("no namespace of a test", lambda: not left(), within=120)
+    until("no namespace of a test", lambda: not left_namespaces(), within=120)
 
 
 @pytest.mark.timeout(300)
