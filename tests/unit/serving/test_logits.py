@@ -16,6 +16,8 @@ from transformers import (
 )
 
 from modelyard_serving.engines import penalties, truncation
+from modelyard_serving.engines.logprobs import logprobs
+from modelyard_serving.engines.protocol import Logprobs
 
 SCORES = (0.5, 0.3, 0.15, 0.05)
 SIZE = 12
@@ -42,6 +44,7 @@ def _history(prompt: list[int], answer: list[int]) -> penalties.History:
         (truncation.top_k, 1, {0}),
         (truncation.top_k, 3, {0, 1, 2}),
         (truncation.top_k, 99, {0, 1, 2, 3}),
+        (truncation.top_p, 1e-9, {0}),
         (truncation.top_p, 0.01, {0}),
         (truncation.top_p, 0.49, {0}),
         (truncation.top_p, 0.51, {0, 1}),
@@ -139,3 +142,8 @@ def test_bias_is_added_to_its_tokens_alone(logits: torch.Tensor, wishes: dict[in
 def test_what_is_forbidden_is_impossible_as_in_transformers(logits: torch.Tensor, ends: set[int]) -> None:
     theirs = MinNewTokensLengthLogitsProcessor(0, 1, sorted(ends))(torch.zeros((1, 0)), logits[None].clone())[0]
     assert torch.equal(penalties.forbid(logits, torch.tensor(sorted(ends))), theirs)
+
+
+def test_what_is_impossible_has_openai_s_number_for_it() -> None:
+    told = logprobs(torch.tensor([-math.inf, 0.0]), token=0, count=5)
+    assert told == Logprobs(-9999.0, ((1, 0.0), (0, -9999.0)))
