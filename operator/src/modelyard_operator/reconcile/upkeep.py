@@ -107,16 +107,13 @@ def contains(live: Any, wanted: Any) -> bool:
 
 
 def differences(live: Any, wanted: Any, path: str = "") -> Iterator[str]:
-    """Paths of the fields in which `live` does not say what `wanted` says.
-
-    A list that is not there is an empty one: controllers written in Go leave it out when they write an object back.
-    """
+    """Paths of the fields in which `live` does not say what `wanted` says."""
     if isinstance(wanted, Mapping) and isinstance(live, Mapping):
         for name, value in wanted.items():
             below = f"{path}.{name}" if path else str(name)
             if name in live:
                 yield from differences(live[name], value, below)
-            elif value != []:
+            else:
                 yield below
     elif isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
         for index, value in enumerate(wanted):
@@ -126,16 +123,26 @@ def differences(live: Any, wanted: Any, path: str = "") -> Iterator[str]:
 
 
 def _undone(kept: Manifest | None, live: Manifest | None) -> str:
-    """What somebody else did to an object since it was kept; empty where nobody did, or nobody knows."""
+    """What somebody else did to an object since it was kept; empty where nobody did, or nobody knows.
+
+    An empty list that is left out is nothing that anybody did: KubeRay writes whole objects to add its finalizer, and
+    Go leaves empty lists out. It is put back all the same, for Ray's autoscaler ends without `workerGroupSpecs`.
+    """
     if kept is None:
         return ""
     if live is None:
         return "was deleted by somebody else: made again"
-    paths = list(differences(live, kept))
+    paths = list(differences(live, _without_empty_lists(kept)))
     if not paths:
         return ""
     more = f" and {len(paths) - _MOST_PATHS} more" if len(paths) > _MOST_PATHS else ""
     return f"was changed by somebody else: put back {', '.join(paths[:_MOST_PATHS])}{more}"
+
+
+def _without_empty_lists(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {name: _without_empty_lists(below) for name, below in value.items() if below != []}
 
 
 def _id(manifest: Manifest) -> _Id:
