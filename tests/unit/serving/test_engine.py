@@ -233,6 +233,7 @@ async def test_a_cancelled_choice_gives_its_place_back_and_the_others_go_on(llam
         other = engine.submit(GenerationRequest((2,), 3, GREEDY))
         gated.gate.release(100)
         assert [event.choice async for event in events] == [1] * 9
+        assert generation.choices[0].cache is None
         assert len(await _tokens(other)) == 3
 
 
