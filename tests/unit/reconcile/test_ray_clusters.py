@@ -1,10 +1,12 @@
 """RayClusters of one ServingCluster: one that is refused, old ones, and a ServingCluster that cannot be read."""
 
+from datetime import timedelta
+
 import pytest
 from tests.unit.reconcile.world import CLUSTER, SERVICE, World
 
 from modelyard_operator.desired.revision import Phase
-from modelyard_operator.kube.client import CONTROLLER_REVISION, MODEL_SERVICE, RAY_CLUSTER, SERVING_CLUSTER
+from modelyard_operator.kube.client import CONTROLLER_REVISION, CRD, MODEL_SERVICE, RAY_CLUSTER, SERVING_CLUSTER
 from modelyard_operator.kube.errors import Forbidden, Invalid, KubeError
 
 QUOTA = "admission webhook denied the request: team quota"
@@ -202,6 +204,19 @@ async def test_a_service_whose_old_ray_cluster_is_lost_moves_to_the_new_ray(worl
     (new,) = ray_clusters(world)
     assert new != old
     assert homes(world) == {"steady": new}
+
+
+async def test_without_kuberay_nothing_moves_to_the_new_ray(world: World) -> None:
+    world.apply_service(name="steady")
+    await world.settle()
+    records = world.revisions
+    upgrade(world, "2.61.0")
+    await world.settle()
+    world.kube.remove(CRD, "rayclusters.ray.io")
+    world.now += timedelta(minutes=1)  # What was seen of KubeRay is believed for a while.
+    await turns(world, 6)
+    assert world.conditions(SERVING_CLUSTER, CLUSTER)["Degraded"] == ("True", "KubeRayAbsent")
+    assert world.revisions == records
 
 
 async def test_another_head_still_moves_all_after_an_upgrade(world: World) -> None:

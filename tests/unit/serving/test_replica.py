@@ -19,13 +19,6 @@ from modelyard_serving.replica import Replica
 
 
 @pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "replica.jsonl"
-    monkeypatch.setenv("MODELYARD_LOG_FILE", str(path))
-    return path
-
-
-@pytest.fixture
 def replica(log: Path) -> Iterator[Replica]:
     replica = Replica(Journal.open())
     yield replica

@@ -173,8 +173,12 @@ class ModelServiceLoop:
         return refused or resolve(service, cluster, accelerators, home, self._app.platform)
 
     def _home(self, service: ModelService, cluster: ServingCluster, revisions: Iterable[Revision]) -> str:
-        """The RayCluster that a service belongs on: where it is, as long as it stands and nobody asks for another."""
+        """The RayCluster that a service belongs on: where it is, as long as it stands and nobody asks for another.
+
+        A view without any RayCluster is one of a cluster that could not be looked at, as while KubeRay is absent.
+        """
         view = self._app.views.get(Key(cluster.metadata.namespace, cluster.metadata.name))
+        standing = view.ray_clusters if view is not None else {}
         asked = spec_hash(service.spec)
         stays = [
             r
@@ -182,7 +186,7 @@ class ModelServiceLoop:
             if r.proved
             and r.spec_hash == asked
             and is_as_asked(r.ray_cluster, cluster)
-            and (view is None or r.ray_cluster in view.ray_clusters)
+            and (not standing or r.ray_cluster in standing)
         ]
         latest = max(stays, key=lambda revision: revision.number, default=None)
         return latest.ray_cluster if latest is not None else newest_ray_cluster(cluster, self._app.platform)
