@@ -55,6 +55,7 @@ class FakeEngine:
     ending: FinishReason | EngineFailed | None = FinishReason.LENGTH
     refusal: Exception | None = None
     context_length: int = 20
+    end_tokens: frozenset[int] = frozenset({0})
     requests: list[GenerationRequest] = field(default_factory=list)
     generations: list[FakeGeneration] = field(default_factory=list)
     closed: bool = False

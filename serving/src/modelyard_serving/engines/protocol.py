@@ -7,9 +7,12 @@ continuous batching needs is here, so that one takes the place of another withou
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from modelyard_serving.contract import EngineConfig
+
+if TYPE_CHECKING:
+    import torch
 
 
 class FinishReason(StrEnum):
@@ -57,6 +60,23 @@ class Ending:
     """These end the answer as well."""
 
 
+class ConstraintState(Protocol):
+    """What one choice may still become."""
+
+    def restrict(self, logits: "torch.Tensor") -> "torch.Tensor":
+        """One row of float32 logits with minus infinity for each token that may not come next."""
+
+    def push(self, token: int) -> None:
+        """The token that was chosen."""
+
+
+class Constraint(Protocol):
+    """What answers must look like."""
+
+    def begin(self) -> ConstraintState:
+        """The state before a choice's first token."""
+
+
 @dataclass(frozen=True)
 class GenerationRequest:
     """A prompt and how to go on from it."""
@@ -65,6 +85,7 @@ class GenerationRequest:
     max_tokens: int
     sampling: Sampling
     ending: Ending = Ending()
+    constraint: Constraint | None = None
     choices: int = 1
     """So many answers, each with random numbers of its own; they take up as many places."""
     logprobs: int | None = None
@@ -125,6 +146,10 @@ class Engine(Protocol):
     @property
     def context_length(self) -> int:
         """The most tokens that prompt and answer may have together."""
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """The model's own tokens that end an answer."""
 
     def submit(self, request: GenerationRequest) -> Generation:
         """Take on a request of the running event loop.

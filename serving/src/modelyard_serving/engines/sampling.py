@@ -26,6 +26,7 @@ class Sampler:
         self._biases = torch.tensor(list(bias.values()), dtype=torch.float32, device=device)
         self._history: penalties.History | None = None
         self._made = 0
+        self._constraint = None if request.constraint is None else request.constraint.begin()
         self._random = torch.Generator(device)
         if request.sampling.seed is None:
             self._random.seed()
@@ -43,6 +44,8 @@ class Sampler:
         self._made += 1
         if self._history is not None:
             self._history.add(token)
+        if self._constraint is not None:
+            self._constraint.push(token)
         return token
 
     def _adjusted(self, logits: torch.Tensor) -> torch.Tensor:
@@ -59,6 +62,8 @@ class Sampler:
             logits = penalties.bias(logits, self._biased, self._biases)
         if self._made < self._min_tokens:
             logits = penalties.forbid(logits, self._ends)
+        if self._constraint is not None:
+            logits = self._constraint.restrict(logits)
         return logits
 
 

@@ -61,6 +61,10 @@ class TransformersEngine:
     def context_length(self) -> int:
         return self._context_length
 
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        return self._end_tokens
+
     def submit(self, request: GenerationRequest) -> TransformersGeneration:
         generation = TransformersGeneration(request, self._ends(request), self._model.device, self._drop_cancelled)
         with self._changed:

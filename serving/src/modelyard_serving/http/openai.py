@@ -42,7 +42,7 @@ class OpenAIEndpoints:
         record.user = body.user
         prompt = await self._service.text.chat_prompt([message.plain() for message in body.messages])
         field = "max_tokens" if body.max_tokens is not None else "max_completion_tokens"
-        answer = self._answer(body, prompt, record, limit_field=field, prompt_field="messages")
+        answer = await self._answer(body, prompt, record, limit_field=field, prompt_field="messages")
         return await self._respond(answer, record, body, ChatShape(self._identity("chatcmpl"), body.n, body.logprobs))
 
     async def complete(self, request: Request) -> Response:
@@ -54,7 +54,7 @@ class OpenAIEndpoints:
             prompt = await text.text_prompt(body.prompt)
         else:
             prompt = text.check_tokens(body.prompt, "prompt")
-        answer = self._answer(body, prompt, record, limit_field="max_tokens", prompt_field="prompt")
+        answer = await self._answer(body, prompt, record, limit_field="max_tokens", prompt_field="prompt")
         shape = TextShape(self._identity("cmpl"), logprobs=body.logprobs is not None)
         return await self._respond(answer, record, body, shape)
 
@@ -86,7 +86,7 @@ class OpenAIEndpoints:
             message = f"model: there is no {name!r} here; this service is {served!r}"
             raise ApiError(404, message, param="model", code="model_not_found")
 
-    def _answer(
+    async def _answer(
         self, body: ChatRequest | CompletionRequest, prompt: tuple[int, ...], record: RequestRecord, *,
         limit_field: str, prompt_field: str,
     ) -> TextAnswer:  # fmt: skip
@@ -97,9 +97,11 @@ class OpenAIEndpoints:
             raise ApiError(400, f"n: {body.n} is more than the {places} requests that a replica takes on", param="n")
         text.check_tokens(tuple(body.logit_bias), "logit_bias")
         text.check_tokens(body.stop_token_ids, "stop_token_ids")
+        constraint = await text.constraint(body.form(), body.ending())
         return text.answer(TextRequest(
             prompt=prompt, max_tokens=getattr(body, limit_field), max_tokens_field=limit_field,
             prompt_field=prompt_field, sampling=body.sampling(), ending=body.ending(), stops=body.stop,
+            constraint=constraint,
             choices=body.n, logprobs=body.wanted_logprobs(), timeout_s=config.request_timeout_s,
         ))  # fmt: skip
 

@@ -3,7 +3,7 @@
 A field that would have no effect is refused by name, unless its value asks for nothing (null, n=1, a penalty of 0).
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,8 @@ from pydantic import (
 )
 
 from modelyard_serving.engines.protocol import Ending, Sampling
+from modelyard_serving.http.forms import ResponseFormat, StructuredOutputs
+from modelyard_serving.tasks.form import AnswerForm
 
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
@@ -79,6 +81,18 @@ class _Generation(_Request):
     stream_options: StreamOptions = StreamOptions()
     user: str | None = Field(default=None, max_length=200, description="Written to the request log.")
     n: int = Field(default=1, ge=1, le=8)
+    response_format: ResponseFormat = ResponseFormat(type="text")
+    structured_outputs: StructuredOutputs | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if self.structured_outputs is not None and self.response_format.form() is not None:
+            raise ValueError("response_format and structured_outputs both give the answer a form; set one of them")
+        return self
+
+    def form(self) -> AnswerForm | None:
+        """What the answer must look like; None: any text."""
+        return self.response_format.form() if self.structured_outputs is None else self.structured_outputs.form()
 
     def sampling(self) -> Sampling:
         """How the request wants its tokens chosen."""

@@ -4,7 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from modelyard_serving.engines.protocol import Ending, FinishReason, Generation, Logprobs, Sampling, TokenEvent
+from modelyard_serving.engines.protocol import (
+    Constraint,
+    Ending,
+    FinishReason,
+    Generation,
+    Logprobs,
+    Sampling,
+    TokenEvent,
+)
 from modelyard_serving.tasks.text import StopMatcher, TokenDecoder
 from modelyard_serving.tasks.vocabulary import Vocabulary
 
@@ -20,6 +28,7 @@ class TextRequest:
     sampling: Sampling
     ending: Ending
     stops: tuple[str, ...] = ()
+    constraint: Constraint | None = None
     choices: int = 1
     logprobs: int | None = None
     timeout_s: float = 3600.0

@@ -8,8 +8,9 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from modelyard_serving.engines.protocol import Engine, GenerationRequest, Sampling
+from modelyard_serving.engines.protocol import Constraint, Ending, Engine, GenerationRequest, Sampling
 from modelyard_serving.tasks.answer import ChoiceText, TextAnswer, TextRequest
+from modelyard_serving.tasks.form import AnswerForm, InvalidForm
 from modelyard_serving.tasks.text import TokenDecoder
 from modelyard_serving.tasks.vocabulary import Vocabulary
 
@@ -33,6 +34,10 @@ class TextGeneration:
         self.engine = engine
         self._tokenizer = tokenizer
         self._vocabulary = Vocabulary(tokenizer)
+        # Here and not above: the module needs torch, whose import belongs into the ledger of the start.
+        from modelyard_serving.tasks.grammar import Grammars
+
+        self._grammars = Grammars(tokenizer, engine.end_tokens)
         # One thread: long texts must not hold up the event loop, and tokenizers are not made for many threads.
         self._tokenizing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="modelyard-tokenizer")
 
@@ -68,6 +73,22 @@ class TextGeneration:
             raise InvalidPrompt(field, f"{unknown} is no token: the model has 0 to {len(self._tokenizer) - 1}")
         return tuple(tokens)
 
+    async def constraint(self, form: AnswerForm | None, ending: Ending) -> Constraint | None:
+        """What holds an answer to a form.
+
+        Raises:
+            InvalidPrompt: the form cannot be held, or nothing may end the answer where the form does.
+        """
+        if form is None:
+            return None
+        if ending.ignore_eos or ending.min_tokens:
+            field = "ignore_eos" if ending.ignore_eos else "min_tokens"
+            raise InvalidPrompt(field, f"an answer that {form.field} gives a form ends with that; leave {field} out")
+        try:
+            return await asyncio.to_thread(self._grammars.grammar, form)
+        except InvalidForm as error:
+            raise InvalidPrompt(form.field, str(error)) from error
+
     def answer(self, request: TextRequest) -> TextAnswer:
         """Hand the request to the engine.
 
@@ -77,8 +98,8 @@ class TextGeneration:
             EngineFailed: the engine is broken.
         """
         generation = self.engine.submit(GenerationRequest(
-            request.prompt, self._fit(request), request.sampling, request.ending, choices=request.choices,
-            logprobs=request.logprobs,
+            request.prompt, self._fit(request), request.sampling, request.ending, request.constraint,
+            choices=request.choices, logprobs=request.logprobs,
         ))  # fmt: skip
         choices = [
             ChoiceText(request, TokenDecoder(self._decode, request.prompt), self._vocabulary)
