@@ -244,7 +244,8 @@ def test_a_worker_drains_before_it_ends_and_a_head_does_not() -> None:
     assert worker["terminationGracePeriodSeconds"] > int(hook[5]) > LONGEST_REQUEST_S
     assert worker["containers"][0]["ports"][0]["containerPort"] == int(hook[4])
     head = ray_cluster(cluster(), PLATFORM)["spec"]["headGroupSpec"]["template"]["spec"]
-    assert "terminationGracePeriodSeconds" not in head
+    assert "lifecycle" not in head["containers"][0]
+    assert head["terminationGracePeriodSeconds"] <= 5  # its autoscaler takes all of it, and no other head starts before
     assert "lifecycle" not in head["containers"][0]
 
 

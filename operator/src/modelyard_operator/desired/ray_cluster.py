@@ -34,6 +34,9 @@ _SURVIVING_HEAD = [
     {"name": "RAY_redis_db_connect_wait_milliseconds", "value": "500"},
 ]
 
+_HEAD_GRACE_S = 5
+"""How long a head may take to end. It needs 2 to 3; but its autoscaler is the first process of its container, without
+a handler for SIGTERM, so each head takes all that it may: by default 30 s, in which no other one starts."""
 
 _FIRST_RAY = "2.60.0"
 """The Ray of the first release: where it is still the platform's, no version is in a RayCluster's name."""
@@ -134,7 +137,9 @@ def ray_cluster(cluster: ServingCluster, platform: Platform) -> dict[str, Any]:
             },
             "headGroupSpec": {
                 "rayStartParams": {"dashboard-host": "0.0.0.0", "num-cpus": "0", "include-log-monitor": "0"},
-                "template": pod_template(runtime, head, labels=head_labels, placement={}),
+                "template": pod_template(
+                    runtime, head, labels=head_labels, placement={"terminationGracePeriodSeconds": _HEAD_GRACE_S}
+                ),
             },
         },
     }
