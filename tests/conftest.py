@@ -19,10 +19,16 @@ hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whichever test comes first has to wait for the API server, on a busy machine for long."""
+    """Tests of one API server, and those of one local Ray, follow one another, in the order of their files.
+
+    Whichever comes first has to wait for the API server, on a busy machine for long.
+    """
     for item in items:
         if "kubectl" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(240))
+            item.add_marker(pytest.mark.xdist_group("apiserver"))
+        elif item.path.is_relative_to(REPOSITORY / "tests/local"):
+            item.add_marker(pytest.mark.xdist_group("local"))
 
 
 @pytest.fixture(scope="session")
