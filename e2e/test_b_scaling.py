@@ -47,7 +47,7 @@ def test_load_up_and_down_to_zero(make: "Maker") -> None:
     status, answer = post(make.url(service), {**BODY, "model": service.model})
     assert status == 200, answer
     print(f"a request to a service at zero was answered after {time.monotonic() - begun:.1f} s")
-    with Load(make.url(service), {**BODY, "model": service.model, "max_tokens": 48}, clients=8) as load:
+    with Load(make.url(service), {**BODY, "model": service.model, "max_tokens": 48}, pause_s=0) as load:
         until("two replicas under load", lambda: service.status.get("replicas") == 2, within=150)
     assert load.failures == []
     until("zero replicas without load", lambda: service.status.get("replicas") == 0, within=150)

@@ -38,7 +38,7 @@ def test_the_end_is_the_same(make: "Maker") -> None:
     with Load(make.url(left), body) as load:
         for kill in range(KILLS):
             changes.get(kill, lambda: None)()
-            time.sleep(moments.uniform(0.2, 9.0))
+            time.sleep(moments.uniform(0.2, 6.0))
             kill_operator()
     assert load.failures == []
     kept = (left, updated, scaled, Service(make.namespace, "late"))

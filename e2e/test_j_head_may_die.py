@@ -12,7 +12,7 @@ from e2e.traffic import Load
 if TYPE_CHECKING:
     from e2e.conftest import Maker
 
-CLIENTS, PAUSE_S = 8, 0.1
+CLIENTS = 8
 LEFT_BEHIND = ("rayclusters", "statefulsets", "pvc", "secrets", "services", "jobs", "poddisruptionbudgets", "pods")
 
 
@@ -78,7 +78,7 @@ def test_head_redis_and_worker_die(make: "Maker") -> None:
     service.settled(within=300)
     body = {"model": service.model, "prompt": "The", "max_tokens": 2, "temperature": 0}
     replicas = until("two replicas", lambda: two_of(service), within=30)
-    with Load(make.url(service), body, clients=CLIENTS, pause_s=PAUSE_S) as load:
+    with Load(make.url(service), body, clients=CLIENTS) as load:
         until("some traffic", lambda: load.count > 50, within=60)
         kill(SYSTEM, "ray.io/node-type=head")
         told = service.wait_reason("Degraded", "HeadGone", within=30)
@@ -89,7 +89,7 @@ def test_head_redis_and_worker_die(make: "Maker") -> None:
     until("the replicas of before: no model loaded anew", lambda: two_of(service) == replicas, within=10)
     print(f"head: whole after {head_s:.1f} s; {load.count} requests, slowest {load.slowest_s:.2f} s")
 
-    with Load(make.url(service), body, clients=CLIENTS, pause_s=PAUSE_S) as load:
+    with Load(make.url(service), body, clients=CLIENTS) as load:
         until("some traffic", lambda: load.count > 50, within=60)
         heads, killed = heads_of(SYSTEM), time.monotonic()
         old = kill(SYSTEM, "modelyard.dev/component=redis")
@@ -101,7 +101,7 @@ def test_head_redis_and_worker_die(make: "Maker") -> None:
     until("the replicas of before: no model loaded anew", lambda: two_of(service) == replicas, within=10)
     print(f"Redis: whole after {redis_s:.1f} s; {load.count} requests, slowest {load.slowest_s:.2f} s")
 
-    with Load(make.url(service), body, clients=CLIENTS, pause_s=PAUSE_S) as load:
+    with Load(make.url(service), body, clients=CLIENTS) as load:
         until("some traffic", lambda: load.count > 50, within=60)
         gone = kill(SYSTEM, "ray.io/node-type=worker")
         until("the worker to be gone", lambda: gone not in workers(SYSTEM), within=30)

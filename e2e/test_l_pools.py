@@ -58,7 +58,7 @@ def test_two_namespaces_compete_for_a_pool(make: Maker, neighbour: Maker, pool: 
     first = make("first", accelerator={"pool": pool}, autoscaling=auto)
     first.wait()
     body = {"model": first.model, "prompt": "The", "max_tokens": 16, "temperature": 0}
-    with Load(make.url(first), body, clients=4) as load:
+    with Load(make.url(first), body, clients=4, pause_s=0) as load:
         until("the first to have the whole pool", lambda: first.status.get("replicas") == 2, within=90)
         assert (use()["usage"], workers(first)) == ("2/2", 2)
         begun = time.monotonic()

@@ -28,7 +28,7 @@ def test_only_they_suffer(make: "Maker", resident: "Resident", models_folder: Pa
     try:
         for service in (eater, silent):
             service.wait(within=300)
-        with Load(resident.url, resident.body, pause_s=0.05) as load:
+        with Load(resident.url, resident.body) as load:
             crashing = make("crashing", "pvc://models/no-such-model")
             frozen = replica_processes(silent.model)
             assert frozen

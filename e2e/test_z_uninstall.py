@@ -8,7 +8,7 @@ from e2e.conftest import install, left_namespaces
 from e2e.traffic import post
 
 if TYPE_CHECKING:
-    from e2e.conftest import Maker
+    from e2e.conftest import Maker, Resident
 
 
 @pytest.mark.timeout(150)
@@ -28,17 +28,15 @@ def test_a_namespace_is_deleted(make: "Maker") -> None:
 
 
 @pytest.mark.timeout(600)
-def test_uninstall_and_reinstall(make: "Maker", platform: str) -> None:
-    service = make("survivor")
-    service.wait(within=300)
-    manifest = service.read()
+def test_uninstall_and_reinstall(resident: "Resident", resident_maker: "Maker") -> None:
+    manifest = resident.service.read()
     run("helm", "uninstall", RELEASE, "-n", SYSTEM, "--wait", "--timeout", "120s", timeout=150)
     until("every Ray pod to be gone", lambda: not items("pods", SYSTEM, "ray.io/is-ray-node=yes"), within=120)
     assert items("modelservices") == []
     assert items("servingclusters") == []
     assert get("crd", "modelservices.modelyard.dev") is not None
     install()
-    again = make("survivor", uri=manifest["spec"]["model"]["source"]["uri"])
+    again = resident_maker("resident", uri=manifest["spec"]["model"]["source"]["uri"])
     again.wait(within=300)
     from e2e.conftest import gateway_url
 

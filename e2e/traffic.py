@@ -39,8 +39,8 @@ class Load:
     url: str
     body: dict[str, Any]
     clients: int = 8
-    pause_s: float = 0.0
-    """Between two requests of a client: what comes up again meanwhile needs the processor too."""
+    pause_s: float = 0.1
+    """Between two requests of a client: what comes up meanwhile needs the two processors too."""
     statuses: Counter[int] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     slowest_s: float = 0.0
