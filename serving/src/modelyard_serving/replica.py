@@ -2,10 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,10 +11,11 @@ from modelyard_serving.contract import ReplicaConfig, StartLedger
 from modelyard_serving.failure import StartFailure
 from modelyard_serving.http.app import build_http_app
 from modelyard_serving.journal import Journal
+from modelyard_serving.kinds.catalog import choose_kind
 from modelyard_serving.metrics import ReplicaMetrics
-from modelyard_serving.models.folder import inspect_folder
-from modelyard_serving.service import Service
-from modelyard_serving.tasks.text_generation import TextGeneration
+from modelyard_serving.models.folder import open_folder
+from modelyard_serving.service import Loaded, Service
+from modelyard_serving.start import Start
 
 
 class Replica:
@@ -41,67 +39,42 @@ class Replica:
         self._journal.bind(service=config.service, revision=config.revision)
         present = self._service
         if present is not None and _same_model(present.config, config):
-            present.text.engine.resize(config.engine)
+            present.loaded.model.resize(config.engine)
             self._serve(replace(present, config=config))
             self._journal.write("reconfigured")
             return
         self.close()
         try:
-            text, ledger = await asyncio.to_thread(self._load, config)
+            loaded, ledger = await asyncio.to_thread(self._load, config)
         except StartFailure as failure:
             self._journal.write("failed", level="error", reason=failure.reason.value, message=failure.message)
             raise
         metrics = ReplicaMetrics(config.service, config.revision)
         metrics.started(ledger)
-        self._serve(Service(config, text, ledger, self._journal, metrics, int(time.time())))
-        self._journal.write("ready", chat=text.can_chat, **ledger.model_dump())
+        self._serve(Service(config, loaded, ledger, self._journal, metrics, int(time.time())))
+        self._journal.write("ready", **loaded.facts, **ledger.model_dump())
 
     def check(self) -> None:
         """Raise `EngineFailed` when the engine works no more."""
         if self._service is not None:
-            self._service.text.engine.check()
+            self._service.loaded.model.check()
 
     def close(self) -> None:
         """Stop the engine."""
         if self._service is not None:
-            self._service.text.close()
+            self._service.loaded.model.close()
             self._service = None
 
     def _serve(self, service: Service) -> None:
         self._service = service
         self._http = build_http_app(service)
 
-    def _load(self, config: ReplicaConfig) -> tuple[TextGeneration, StartLedger]:
-        """Check, import, read, warm up; blocks for all of it."""
-        spent: dict[str, float] = {}
-        with self._phase("check", spent):
-            folder = inspect_folder(config.model, config.memory_bytes)
-        with self._phase("imports", spent):
-            # Here and not above: the import takes seconds and belongs into the ledger of the start.
-            from modelyard_serving.engines.transformers_engine import TransformersEngine
-            from modelyard_serving.models import causal_lm
-
-            settings = causal_lm.import_architecture(folder, config.model.uri)
-        with self._phase("load", spent, bytes=folder.load_bytes):
-            loaded = causal_lm.load_causal_lm(folder, settings, config)
-        with self._phase("warmup", spent):
-            causal_lm.warm_up(loaded, config.model.uri)
-        engine = TransformersEngine(
-            loaded.model, context_length=loaded.context_length, end_tokens=loaded.end_tokens, config=config.engine
-        )
-        ledger = StartLedger(
-            imports_s=spent["imports"], load_s=round(spent["check"] + spent["load"], 3), warmup_s=spent["warmup"]
-        )
-        return TextGeneration(engine, loaded.tokenizer), ledger
-
-    @contextmanager
-    def _phase(self, name: str, spent: dict[str, float], **facts: Any) -> Iterator[None]:
-        """Tell the begin and the end of a phase of the start, and note its seconds."""
-        self._journal.write("phase-begins", phase=name, **facts)
-        began = time.monotonic()
-        yield
-        spent[name] = round(time.monotonic() - began, 3)
-        self._journal.write("phase-ends", phase=name, seconds=spent[name])
+    def _load(self, config: ReplicaConfig) -> tuple[Loaded, StartLedger]:
+        """Find the model and its task, and load it; blocks for all of it."""
+        start = Start(self._journal)
+        files = open_folder(config.model)
+        loaded = choose_kind(config.model, files).load(files, config, start)
+        return loaded, start.ledger()
 
 
 def _same_model(one: ReplicaConfig, other: ReplicaConfig) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -11,7 +11,9 @@ from pydantic import Field
 from modelyard_operator.api.base import ApiModel
 from modelyard_operator.api.crd import KINDS, Kind, custom_resource_definition
 from modelyard_operator.api.generate import drift, generated, main
+from modelyard_operator.api.model_service import Model
 from modelyard_operator.api.schema import Schema, resolved, without_defaults
+from modelyard_serving.contract import Task
 
 REPOSITORY = Path(__file__).parents[3]
 by_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -139,3 +141,8 @@ def _fields(schema: Schema, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from _fields(field, f"{path}.{name}")
     if "items" in schema:
         yield from _fields(schema["items"], f"{path}[]")
+
+
+def test_the_manifest_takes_every_task_of_the_contract() -> None:
+    [offered] = [part for part in get_args(Model.model_fields["task"].annotation) if part is not type(None)]
+    assert sorted(get_args(offered)) == sorted(Task)

@@ -23,7 +23,7 @@ from modelyard_serving.engines.protocol import (
 )
 from modelyard_serving.engines.transformers_engine import TransformersEngine
 from modelyard_serving.models.causal_lm import CausalLM, import_architecture, load_causal_lm
-from modelyard_serving.models.folder import inspect_folder
+from modelyard_serving.models.folder import check_weights, open_folder
 
 GREEDY = Sampling(temperature=0)
 PROMPTS = [(5, 9, 11), (40, 41, 42, 43, 44, 45), (7,), (100, 3, 100, 3, 100), (250, 17), (60, 61, 62, 63)]
@@ -33,7 +33,7 @@ LONG = CONTEXT - 8
 
 def _load(folder: Path) -> CausalLM:
     config = config_for(folder)
-    checked = inspect_folder(config.model, None)
+    checked = check_weights(open_folder(config.model), None)
     return load_causal_lm(checked, import_architecture(checked, config.model.uri), config)
 
 

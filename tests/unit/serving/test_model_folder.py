@@ -13,7 +13,8 @@ from tests.unit.serving.tiny import config_for
 
 from modelyard_serving.contract import FailureReason, Task
 from modelyard_serving.failure import StartFailure
-from modelyard_serving.models.folder import RUNTIME_BYTES, inspect_folder
+from modelyard_serving.kinds.catalog import KINDS, choose_kind
+from modelyard_serving.models.folder import RUNTIME_BYTES, ModelFolder, check_weights, open_folder
 
 
 @pytest.fixture
@@ -21,15 +22,22 @@ def folder(gpt2: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(gpt2, tmp_path / "models" / "tiny"))
 
 
+def _inspect(folder: Path, memory_bytes: int | None = None, task: Task | None = None) -> tuple[Task, ModelFolder]:
+    """What a start checks before it imports anything heavy."""
+    model = config_for(folder).model.model_copy(update={"task": task})
+    files = open_folder(model)
+    return choose_kind(model, files).task, check_weights(files, memory_bytes)
+
+
 def _failure(folder: Path, memory_bytes: int | None = None) -> tuple[FailureReason, str]:
     with pytest.raises(StartFailure) as caught:
-        inspect_folder(config_for(folder).model, memory_bytes)
+        _inspect(folder, memory_bytes)
     return caught.value.reason, caught.value.message
 
 
 def test_a_good_folder_tells_task_and_size(folder: Path) -> None:
-    found = inspect_folder(config_for(folder).model, 2 * 2**30)
-    assert found.task is Task.TEXT_GENERATION
+    task, found = _inspect(folder, 2 * 2**30)
+    assert task is Task.TEXT_GENERATION
     assert found.load_bytes == found.weights.elements * 4
     assert found.weights.stored_bytes == (folder / "model.safetensors").stat().st_size
 
@@ -153,14 +161,33 @@ def test_a_bad_config(folder: Path, text: str | None, words: str) -> None:
     assert words in message
 
 
-def test_an_architecture_that_tells_no_task(folder: Path) -> None:
-    (folder / "config.json").write_text(json.dumps({"architectures": ["BertModel"]}))
-    assert "BertModel, which tells no task; set spec.model.task to one of: text-generation" in _failure(folder)[1]
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"architectures": ["ViTMAEForPreTraining"]}, "names the architecture ViTMAEForPreTraining"),
+        ({}, "names no architecture"),
+    ],
+)
+def test_a_folder_that_tells_no_task(folder: Path, config: dict[str, object], words: str) -> None:
+    (folder / "config.json").write_text(json.dumps(config))
+    reason, message = _failure(folder)
+    assert reason is FailureReason.MODEL_INVALID
+    assert f"{words}, which tells no task; set spec.model.task to one of: {', '.join(Task)}" in message
+
+
+@pytest.mark.parametrize("task", Task)
+def test_the_task_that_the_manifest_names_needs_no_telling_files(folder: Path, task: Task) -> None:
+    (folder / "config.json").write_text("{}")
+    assert _inspect(folder, task=task)[0] is task
+
+
+def test_there_is_a_kind_for_each_task_of_the_contract() -> None:
+    assert sorted(kind.task for kind in KINDS) == sorted(Task)
 
 
 def test_a_model_too_large_is_told_with_numbers(folder: Path) -> None:
-    weights = inspect_folder(config_for(folder).model, None).load_bytes
-    inspect_folder(config_for(folder).model, weights + RUNTIME_BYTES)
+    weights = _inspect(folder)[1].load_bytes
+    _inspect(folder, weights + RUNTIME_BYTES)
     reason, message = _failure(folder, weights + RUNTIME_BYTES - 2**20)
     assert reason is FailureReason.MODEL_TOO_LARGE
     assert "set spec.resources.memory to at least 901Mi" in message

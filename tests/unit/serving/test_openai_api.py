@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from tests.unit.serving.fake_engine import FakeEngine
 from tests.unit.serving.tiny import CONTEXT, config_for
+from transformers import AutoTokenizer
 
 from modelyard_serving.contract import Proof
 from modelyard_serving.engines.protocol import Ending, EngineFailed, QueueFull, Sampling
@@ -80,9 +81,8 @@ async def test_a_streamed_completion_is_the_whole_one_in_pieces(client: httpx2.A
     assert whole["usage"]["completion_tokens"] == 16
 
 
-async def test_a_prompt_may_come_as_tokens(client: httpx2.AsyncClient, replica: Replica) -> None:
-    assert replica._service is not None
-    tokens = await replica._service.text.text_prompt("the lazy")
+async def test_a_prompt_may_come_as_tokens(client: httpx2.AsyncClient, llama: Path) -> None:
+    tokens = AutoTokenizer.from_pretrained(llama)("the lazy")["input_ids"]
     bodies = [{"model": MODEL, "prompt": prompt, "temperature": 0} for prompt in ("the lazy", list(tokens))]
     as_text, as_tokens = [(await client.post(TEXT, json=body)).json() for body in bodies]
     assert as_text["choices"] == as_tokens["choices"]
@@ -311,7 +311,13 @@ async def test_a_broken_engine_has_no_proof(replica: Replica) -> None:
 
 
 async def test_each_request_is_counted_and_logged_without_its_content(client: httpx2.AsyncClient, log: Path) -> None:
-    body = {"model": MODEL, "messages": [{"role": "user", "content": "quick secret"}], "max_tokens": 3, "user": "u-1"}
+    body = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "quick secret"}],
+        "max_tokens": 3,
+        "user": "u-1",
+        "seed": 1,
+    }
     await client.post(CHAT, json=body, headers={"x-request-id": "r-1"})
     await client.post(CHAT, json={"model": MODEL})
     metrics = (await client.get("/-/metrics")).text
@@ -337,9 +343,14 @@ def _with_engine(replica: Replica, engine: FakeEngine, **changes: Any) -> Any:
     """The replica's service with another engine behind it."""
     from dataclasses import replace
 
+    from modelyard_serving.http.openai import TextEndpoints
+    from modelyard_serving.service import Loaded
     from modelyard_serving.tasks.text_generation import TextGeneration
 
     service = replica._service
     assert service is not None
-    text = TextGeneration(engine, service.text._tokenizer)
-    return replace(service, text=text, config=service.config.model_copy(update=changes))
+    present = service.loaded.model
+    assert isinstance(present, TextGeneration)
+    text = TextGeneration(engine, present._tokenizer)
+    loaded = Loaded(text, lambda service: TextEndpoints(service, text).routes)
+    return replace(service, loaded=loaded, config=service.config.model_copy(update=changes))

@@ -6,7 +6,8 @@ from tests.unit.serving.fake_engine import FakeEngine
 
 from modelyard_serving.engines.protocol import Ending, EngineFailed, FinishReason, Sampling
 from modelyard_serving.tasks.answer import SpelledToken, TextPiece, TextRequest
-from modelyard_serving.tasks.text_generation import InvalidPrompt, TextGeneration
+from modelyard_serving.tasks.invalid import InvalidInput
+from modelyard_serving.tasks.text_generation import TextGeneration
 
 
 class ByteTokenizer:
@@ -169,7 +170,7 @@ async def test_what_does_not_fit_is_refused_by_field_and_number(
     changes: dict[str, Any], field: str, words: str
 ) -> None:
     engine = FakeEngine([97])
-    with pytest.raises(InvalidPrompt, match=words) as caught:
+    with pytest.raises(InvalidInput, match=words) as caught:
         await _pieces(engine, **changes)
     assert caught.value.field == field
     assert engine.requests == []
@@ -178,7 +179,7 @@ async def test_what_does_not_fit_is_refused_by_field_and_number(
 async def test_a_refusing_chat_template_blames_the_messages() -> None:
     text = TextGeneration(FakeEngine(), ByteTokenizer())
     assert await text.chat_prompt([{"role": "user", "content": "hi"}]) == (104, 105)
-    with pytest.raises(InvalidPrompt, match="begin with user") as caught:
+    with pytest.raises(InvalidInput, match="begin with user") as caught:
         await text.chat_prompt([{"role": "assistant", "content": "hi"}])
     assert caught.value.field == "messages"
 
@@ -186,7 +187,7 @@ async def test_a_refusing_chat_template_blames_the_messages() -> None:
 async def test_tokens_outside_the_vocabulary_are_refused() -> None:
     text = TextGeneration(FakeEngine(), ByteTokenizer())
     assert text.check_tokens([0, 255], "prompt") == (0, 255)
-    with pytest.raises(InvalidPrompt, match="256 is no token: the model has 0 to 255"):
+    with pytest.raises(InvalidInput, match="256 is no token: the model has 0 to 255"):
         text.check_tokens([1, 256], "stop_token_ids")
 
 

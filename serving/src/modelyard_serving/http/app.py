@@ -8,13 +8,13 @@ from starlette.types import ASGIApp
 
 from modelyard_serving.engines.protocol import EngineFailed, QueueFull
 from modelyard_serving.http.errors import ApiError, as_api_error, from_starlette
-from modelyard_serving.http.openai import OpenAIEndpoints
+from modelyard_serving.http.models import ModelEndpoints
 from modelyard_serving.http.platform import PlatformEndpoints
 from modelyard_serving.http.record import Recording
 from modelyard_serving.service import Service
-from modelyard_serving.tasks.text_generation import InvalidPrompt
+from modelyard_serving.tasks.invalid import InvalidInput
 
-EXPECTED = (ApiError, InvalidPrompt, QueueFull, TimeoutError, EngineFailed, HTTPException)
+EXPECTED = (ApiError, InvalidInput, QueueFull, TimeoutError, EngineFailed, HTTPException)
 
 
 def build_http_app(service: Service) -> ASGIApp:
@@ -31,7 +31,11 @@ def build_http_app(service: Service) -> ASGIApp:
         return told.response()
 
     app = Starlette(
-        routes=[*OpenAIEndpoints(service).routes, *PlatformEndpoints(service).routes],
+        routes=[
+            *service.loaded.endpoints(service),
+            *ModelEndpoints(service).routes,
+            *PlatformEndpoints(service).routes,
+        ],
         exception_handlers=dict.fromkeys((*EXPECTED, Exception), failed),
     )
     app.router.redirect_slashes = False

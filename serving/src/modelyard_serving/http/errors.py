@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from modelyard_serving.engines.protocol import EngineFailed, QueueFull
-from modelyard_serving.tasks.text_generation import InvalidPrompt
+from modelyard_serving.tasks.invalid import InvalidInput
 
 SHOWN = 3
 RETRY_AFTER_S = 1
@@ -60,7 +60,7 @@ def as_api_error(error: Exception, *, timeout_s: float) -> ApiError:
     match error:
         case ApiError():
             return error
-        case InvalidPrompt():
+        case InvalidInput():
             return ApiError(400, f"{error.field}: {error}", param=error.field, code=error.code)
         case QueueFull():
             return ApiError(

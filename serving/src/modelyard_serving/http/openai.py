@@ -1,97 +1,65 @@
-"""OpenAI's endpoints for text: chat completions, completions, models."""
+"""OpenAI's endpoints for text generation: chat completions and completions."""
 
 import time
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from modelyard_serving.engines.protocol import EngineFailed
-from modelyard_serving.http.errors import ApiError, as_api_error, invalid_body
-from modelyard_serving.http.record import RequestRecord
+from modelyard_serving.http.body import json_answer, read_body
+from modelyard_serving.http.errors import ApiError, as_api_error
+from modelyard_serving.http.record import RequestRecord, record_of
 from modelyard_serving.http.requests import ChatRequest, CompletionRequest
-from modelyard_serving.http.responses import ModelCard, ModelList, Usage
+from modelyard_serving.http.responses import Usage
 from modelyard_serving.http.shapes import AnswerShape, ChatShape, TextShape, WholeChoice
 from modelyard_serving.http.stream import DONE, EventStream, as_event
 from modelyard_serving.service import Service
 from modelyard_serving.tasks.answer import TextAnswer, TextPiece, TextRequest
-
-MAX_BODY_BYTES = 8 * 2**20
-Body = TypeVar("Body", ChatRequest, CompletionRequest)
+from modelyard_serving.tasks.text_generation import TextGeneration
 
 
-class OpenAIEndpoints:
-    """The endpoints of one service."""
+class TextEndpoints:
+    """The endpoints of one service that generates text."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, text: TextGeneration) -> None:
         self._service = service
+        self._text = text
         self.routes = [
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/v1/completions", self.complete, methods=["POST"]),
-            Route("/v1/models", self.list_models, methods=["GET"]),
-            Route("/v1/models/{model:path}", self.get_model, methods=["GET"]),
         ]
 
     async def chat(self, request: Request) -> Response:
-        record = _record(request, "chat.completions")
-        body = await self._read(request, ChatRequest)
+        record = record_of(request, "chat.completions")
+        body = await read_body(request, self._service.config.service, ChatRequest)
         record.user = body.user
-        prompt = await self._service.text.chat_prompt([message.plain() for message in body.messages])
+        prompt = await self._text.chat_prompt([message.plain() for message in body.messages])
         field = "max_tokens" if body.max_tokens is not None else "max_completion_tokens"
         answer = await self._answer(body, prompt, record, limit_field=field, prompt_field="messages")
         return await self._respond(answer, record, body, ChatShape(self._identity("chatcmpl"), body.n, body.logprobs))
 
     async def complete(self, request: Request) -> Response:
-        record = _record(request, "completions")
-        body = await self._read(request, CompletionRequest)
+        record = record_of(request, "completions")
+        body = await read_body(request, self._service.config.service, CompletionRequest)
         record.user = body.user
-        text = self._service.text
         if isinstance(body.prompt, str):
-            prompt = await text.text_prompt(body.prompt)
+            prompt = await self._text.text_prompt(body.prompt)
         else:
-            prompt = text.check_tokens(body.prompt, "prompt")
+            prompt = self._text.check_tokens(body.prompt, "prompt")
         answer = await self._answer(body, prompt, record, limit_field="max_tokens", prompt_field="prompt")
         shape = TextShape(self._identity("cmpl"), logprobs=body.logprobs is not None)
         return await self._respond(answer, record, body, shape)
-
-    async def list_models(self, request: Request) -> Response:
-        _record(request, "models")
-        return _json(ModelList(data=[self._card()]))
-
-    async def get_model(self, request: Request) -> Response:
-        _record(request, "models")
-        self._check_model(request.path_params["model"])
-        return _json(self._card())
-
-    async def _read(self, request: Request, kind: type[Body]) -> Body:
-        raw = bytearray()
-        async for part in request.stream():
-            raw += part
-            if len(raw) > MAX_BODY_BYTES:
-                raise ApiError(413, f"the body is larger than {MAX_BODY_BYTES} bytes", code="body_too_large")
-        try:
-            body = kind.model_validate_json(bytes(raw))
-        except ValidationError as error:
-            raise invalid_body(error) from error
-        self._check_model(body.model)
-        return body
-
-    def _check_model(self, name: str) -> None:
-        served = self._service.config.service
-        if name != served:
-            message = f"model: there is no {name!r} here; this service is {served!r}"
-            raise ApiError(404, message, param="model", code="model_not_found")
 
     async def _answer(
         self, body: ChatRequest | CompletionRequest, prompt: tuple[int, ...], record: RequestRecord, *,
         limit_field: str, prompt_field: str,
     ) -> TextAnswer:  # fmt: skip
         record.prompt_tokens = len(prompt)
-        text, config = self._service.text, self._service.config
+        text, config = self._text, self._service.config
         places = config.engine.max_running + config.engine.max_queued
         if body.n > places:
             raise ApiError(400, f"n: {body.n} is more than the {places} requests that a replica takes on", param="n")
@@ -117,7 +85,7 @@ class OpenAIEndpoints:
                 choices[piece.choice].add(piece)
         finally:
             answer.cancel()
-        return _json(shape.whole(choices, _usage(record)))
+        return json_answer(shape.whole(choices, _usage(record)))
 
     def _stream(
         self, answer: TextAnswer, record: RequestRecord, body: ChatRequest | CompletionRequest, shape: AnswerShape
@@ -147,9 +115,6 @@ class OpenAIEndpoints:
             "model": self._service.config.service,
         }
 
-    def _card(self) -> ModelCard:
-        return ModelCard(id=self._service.config.service, created=self._service.loaded_at)
-
 
 def _note(record: RequestRecord, piece: TextPiece) -> None:
     record.tokens(piece.tokens)
@@ -160,13 +125,3 @@ def _note(record: RequestRecord, piece: TextPiece) -> None:
 def _usage(record: RequestRecord) -> Usage:
     prompt, made = record.prompt_tokens, record.completion_tokens
     return Usage(prompt_tokens=prompt, completion_tokens=made, total_tokens=prompt + made)
-
-
-def _json(answer: BaseModel) -> Response:
-    return Response(answer.model_dump_json(), media_type="application/json")
-
-
-def _record(request: Request, endpoint: str) -> RequestRecord:
-    record: RequestRecord = request.scope["modelyard.record"]
-    record.endpoint = endpoint
-    return record

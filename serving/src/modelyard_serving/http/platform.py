@@ -27,7 +27,7 @@ class PlatformEndpoints:
         """200 with a `Proof` after a real inference, else 503 with the cause."""
         request.scope["modelyard.record"].endpoint = "prove"
         try:
-            tokens, seconds = await self._service.text.prove(PROOF_TIMEOUT_S)
+            tokens, seconds = await self._service.loaded.model.prove(PROOF_TIMEOUT_S)
         except TimeoutError as error:
             raise ApiError(503, f"no proof within {PROOF_TIMEOUT_S:g} s", code="proof_failed") from error
         except EngineFailed as error:
@@ -42,6 +42,6 @@ class PlatformEndpoints:
     async def metrics(self, request: Request) -> Response:
         """Prometheus' text format."""
         request.scope["modelyard.record"].endpoint = "metrics"
-        stats = self._service.text.engine.stats()
+        stats = self._service.loaded.model.stats()
         text = self._service.metrics.render(running=stats.running, queued=stats.queued)
         return Response(text, media_type=CONTENT_TYPE_LATEST)

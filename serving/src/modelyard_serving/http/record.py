@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelyard_serving.journal import Journal
@@ -36,6 +37,13 @@ class RequestRecord:
     def ended(self, reason: str) -> None:
         """A choice is complete."""
         self.finish = reason if self.finish is None else f"{self.finish},{reason}"
+
+
+def record_of(request: Request, endpoint: str) -> RequestRecord:
+    """The record of a request to this endpoint."""
+    record: RequestRecord = request.scope["modelyard.record"]
+    record.endpoint = endpoint
+    return record
 
 
 class Recording:

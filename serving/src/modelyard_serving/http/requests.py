@@ -6,9 +6,7 @@ A field that would have no effect is refused by name, unless its value asks for 
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainValidator,
     StringConstraints,
@@ -18,6 +16,7 @@ from pydantic import (
 )
 
 from modelyard_serving.engines.protocol import Ending, Sampling
+from modelyard_serving.http.body import ModelRequest, StrictRequest
 from modelyard_serving.http.forms import ResponseFormat, StructuredOutputs
 from modelyard_serving.tasks.form import AnswerForm
 
@@ -42,28 +41,15 @@ def _text_or_tokens(value: Any) -> str | tuple[int, ...]:
     raise ValueError("must be a text or a list of tokens; send one request for each prompt")
 
 
-class _Request(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_absent(cls, data: Any) -> Any:
-        """Clients write null for what they do not set."""
-        if isinstance(data, dict):
-            return {key: value for key, value in data.items() if value is not None}
-        return data
-
-
-class StreamOptions(_Request):
+class StreamOptions(StrictRequest):
     """What a stream carries beside the text."""
 
     include_usage: bool = False
 
 
-class _Generation(_Request):
+class _Generation(ModelRequest):
     """What both kinds of request have."""
 
-    model: str
     temperature: float = Field(default=1.0, ge=0, le=2)
     top_k: int = Field(default=0, ge=-1, description="0 and -1: all tokens.")
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -107,14 +93,14 @@ class _Generation(_Request):
         return Ending(self.min_tokens, self.ignore_eos, frozenset(self.stop_token_ids))
 
 
-class TextPart(_Request):
+class TextPart(StrictRequest):
     """A part of a message's content."""
 
     type: Literal["text"]
     text: str
 
 
-class Message(_Request):
+class Message(StrictRequest):
     """One turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]

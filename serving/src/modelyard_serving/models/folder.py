@@ -3,10 +3,11 @@
 import json
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from modelyard_serving.contract import FailureReason, ModelConfig, Task
+from modelyard_serving.contract import FailureReason, ModelConfig
 from modelyard_serving.failure import StartFailure
 from modelyard_serving.models.weights import DamagedWeights, WeightsSummary, summarize
 
@@ -21,21 +22,68 @@ LISTED = 12
 
 
 @dataclass(frozen=True)
+class ModelFiles:
+    """A folder that is there and may be read."""
+
+    uri: str
+    path: Path
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """What config.json says; raises `StartFailure` where it is missing or damaged."""
+        return self.read_object("config.json")
+
+    @property
+    def architectures(self) -> list[str]:
+        """The classes of transformers that config.json names."""
+        return [str(name) for name in self.config.get("architectures") or []]
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file or folder of this name."""
+        return (self.path / name).exists()
+
+    def describe(self) -> str:
+        """What config.json says of the model, for messages."""
+        named = ", ".join(self.architectures)
+        return f"config.json names {f'the architecture {named}' if named else 'no architecture'}"
+
+    def read_object(self, name: str) -> dict[str, Any]:
+        """The JSON object in a file; raises `StartFailure` where it is missing or damaged."""
+        content = self.read_json(name)
+        if not isinstance(content, dict):
+            raise self.invalid(f"{name} is not an object")
+        return content
+
+    def read_json(self, name: str) -> Any:
+        """The JSON in a file; raises `StartFailure` where it is missing or damaged."""
+        file = self.path / name
+        if not file.is_file():
+            raise self.invalid(f"no {name} in the folder, which holds {_listing(self.path)}")
+        try:
+            return json.loads(file.read_text())
+        except ValueError as error:
+            raise self.invalid(f"{name} is not JSON ({error})") from error
+
+    def invalid(self, message: str) -> StartFailure:
+        """The failure of a folder that is not what it should be."""
+        return StartFailure(FailureReason.MODEL_INVALID, f"{self.uri}: {message}")
+
+
+@dataclass(frozen=True)
 class ModelFolder:
     """A folder that passed every check that needs no model library."""
 
     path: Path
-    task: Task
     weights: WeightsSummary
     load_bytes: int
     """Memory that the weights take once loaded, in bytes."""
 
 
-def inspect_folder(model: ModelConfig, memory_bytes: int | None) -> ModelFolder:
-    """Check the model's files against each other and against the memory there is.
+def open_folder(model: ModelConfig) -> ModelFiles:
+    """The model's files, all of which may be read.
 
     Raises:
-        StartFailure: the folder is missing, unreadable, incomplete, damaged, of another format, or too large.
+        StartFailure: the folder is missing or unreadable.
     """
     path = Path(model.path)
     try:
@@ -50,21 +98,29 @@ def inspect_folder(model: ModelConfig, memory_bytes: int | None) -> ModelFolder:
             f"{model.uri}: {error.filename} may not be read by user {os.geteuid()}, as which the replica runs; "
             "let others read the folder (chmod -R o+rX)",
         ) from error
-    config = _read_config(model, path)
-    task = model.task or _detect_task(model, config)
+    return ModelFiles(model.uri, path)
+
+
+def check_weights(files: ModelFiles, memory_bytes: int | None) -> ModelFolder:
+    """Check config.json and the safetensors files against each other and against the memory there is.
+
+    Raises:
+        StartFailure: the folder is incomplete, damaged, of another format, or too large.
+    """
+    config = files.config
     try:
-        weights = summarize(_weight_files(model, path))
+        weights = summarize(_weight_files(files))
     except DamagedWeights as damage:
-        raise _invalid(model, str(damage)) from damage
+        raise files.invalid(str(damage)) from damage
     item = CONFIG_ITEM_BYTES.get(str(config.get("dtype") or config.get("torch_dtype")))
     load_bytes = weights.elements * item if item else weights.stored_bytes
     if memory_bytes is not None and load_bytes + RUNTIME_BYTES > memory_bytes:
         raise StartFailure(
             FailureReason.MODEL_TOO_LARGE,
-            f"{model.uri}: the weights take {_mib(load_bytes)} and the replica itself {_mib(RUNTIME_BYTES)}, but its "
+            f"{files.uri}: the weights take {_mib(load_bytes)} and the replica itself {_mib(RUNTIME_BYTES)}, but its "
             f"memory is {_mib(memory_bytes)}; set spec.resources.memory to at least {_mib(load_bytes + RUNTIME_BYTES)}",
         )
-    return ModelFolder(path, task, weights, load_bytes)
+    return ModelFolder(files.path, weights, load_bytes)
 
 
 def _what_is_there(path: Path) -> str:
@@ -86,51 +142,26 @@ def _listing(folder: Path) -> str:
     return ", ".join(names[:LISTED]) + more
 
 
-def _read_config(model: ModelConfig, path: Path) -> dict[str, Any]:
-    file = path / "config.json"
-    if not file.is_file():
-        raise _invalid(model, f"no config.json in the folder, which holds {_listing(path)}")
-    try:
-        config = json.loads(file.read_text())
-    except ValueError as error:
-        raise _invalid(model, f"config.json is not JSON ({error})") from error
-    if not isinstance(config, dict):
-        raise _invalid(model, "config.json is not an object")
-    return config
-
-
-def _detect_task(model: ModelConfig, config: dict[str, Any]) -> Task:
-    architectures = config.get("architectures") or []
-    if any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
-        return Task.TEXT_GENERATION
-    named = f"the architecture {', '.join(map(str, architectures))}" if architectures else "no architecture"
-    known = ", ".join(Task)
-    raise _invalid(model, f"config.json names {named}, which tells no task; set spec.model.task to one of: {known}")
-
-
-def _weight_files(model: ModelConfig, path: Path) -> list[Path]:
+def _weight_files(files: ModelFiles) -> list[Path]:
+    path = files.path
     index = path / "model.safetensors.index.json"
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise _invalid(model, f"{index.name} is damaged; copy the file again") from error
+            raise files.invalid(f"{index.name} is damaged; copy the file again") from error
         absent = [name for name in names if not (path / Path(name).name).is_file()]
         if absent:
-            raise _invalid(model, f"{index.name} names files that are not there: {', '.join(absent[:LISTED])}")
+            raise files.invalid(f"{index.name} names files that are not there: {', '.join(absent[:LISTED])}")
         return [path / Path(name).name for name in names]
     single = path / "model.safetensors"
     if single.is_file():
         return [single]
     others = sorted(file.name for pattern in UNSAFE_WEIGHTS for file in path.glob(pattern))
     if others:
-        raise _invalid(model, f"the weights are in {', '.join(others[:LISTED])}; convert them to safetensors, "
+        raise files.invalid(f"the weights are in {', '.join(others[:LISTED])}; convert them to safetensors, "
                               "the only format that is loaded")  # fmt: skip
-    raise _invalid(model, f"no model.safetensors in the folder, which holds {_listing(path)}")
-
-
-def _invalid(model: ModelConfig, message: str) -> StartFailure:
-    return StartFailure(FailureReason.MODEL_INVALID, f"{model.uri}: {message}")
+    raise files.invalid(f"no model.safetensors in the folder, which holds {_listing(path)}")
 
 
 def _mib(number: int) -> str:

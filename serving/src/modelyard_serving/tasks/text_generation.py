@@ -8,23 +8,16 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from modelyard_serving.engines.protocol import Constraint, Ending, Engine, GenerationRequest, Sampling
+from modelyard_serving.contract import EngineConfig
+from modelyard_serving.engines.protocol import Constraint, Ending, Engine, EngineStats, GenerationRequest, Sampling
 from modelyard_serving.tasks.answer import ChoiceText, TextAnswer, TextRequest
 from modelyard_serving.tasks.form import AnswerForm, InvalidForm
+from modelyard_serving.tasks.invalid import InvalidInput
 from modelyard_serving.tasks.text import TokenDecoder
 from modelyard_serving.tasks.vocabulary import Vocabulary
 
 PROOF_PROMPT = "The"
 PROOF_TOKENS = 4
-
-
-class InvalidPrompt(Exception):
-    """The request cannot be served as it is; `field` names what to change."""
-
-    def __init__(self, field: str, message: str, *, code: str | None = None) -> None:
-        super().__init__(message)
-        self.field = field
-        self.code = code
 
 
 class TextGeneration:
@@ -50,16 +43,16 @@ class TextGeneration:
         """The tokens of a conversation in the model's own format.
 
         Raises:
-            InvalidPrompt: the model has no chat template, or its template refuses these messages.
+            InvalidInput: the model has no chat template, or its template refuses these messages.
         """
         if not self.can_chat:
-            raise InvalidPrompt(
+            raise InvalidInput(
                 "messages", "this model has no chat template; use /v1/completions", code="no_chat_template"
             )
         try:
             tokens = await self._in_thread(self._apply_template, list(messages))
         except (TemplateError, TypeError, ValueError) as error:
-            raise InvalidPrompt("messages", f"the model's chat template refuses the messages: {error}") from error
+            raise InvalidInput("messages", f"the model's chat template refuses the messages: {error}") from error
         return tuple(tokens)
 
     async def text_prompt(self, text: str) -> tuple[int, ...]:
@@ -67,33 +60,33 @@ class TextGeneration:
         return tuple(await self._in_thread(self._tokenizer.encode, text))
 
     def check_tokens(self, tokens: Sequence[int], field: str) -> tuple[int, ...]:
-        """Tokens that the user names in `field`; raises `InvalidPrompt` for one that the model does not know."""
+        """Tokens that the user names in `field`; raises `InvalidInput` for one that the model does not know."""
         unknown = next((token for token in tokens if not 0 <= token < len(self._tokenizer)), None)
         if unknown is not None:
-            raise InvalidPrompt(field, f"{unknown} is no token: the model has 0 to {len(self._tokenizer) - 1}")
+            raise InvalidInput(field, f"{unknown} is no token: the model has 0 to {len(self._tokenizer) - 1}")
         return tuple(tokens)
 
     async def constraint(self, form: AnswerForm | None, ending: Ending) -> Constraint | None:
         """What holds an answer to a form.
 
         Raises:
-            InvalidPrompt: the form cannot be held, or nothing may end the answer where the form does.
+            InvalidInput: the form cannot be held, or nothing may end the answer where the form does.
         """
         if form is None:
             return None
         if ending.ignore_eos or ending.min_tokens:
             field = "ignore_eos" if ending.ignore_eos else "min_tokens"
-            raise InvalidPrompt(field, f"an answer that {form.field} gives a form ends with that; leave {field} out")
+            raise InvalidInput(field, f"an answer that {form.field} gives a form ends with that; leave {field} out")
         try:
             return await asyncio.to_thread(self._grammars.grammar, form)
         except InvalidForm as error:
-            raise InvalidPrompt(form.field, str(error)) from error
+            raise InvalidInput(form.field, str(error)) from error
 
     def answer(self, request: TextRequest) -> TextAnswer:
         """Hand the request to the engine.
 
         Raises:
-            InvalidPrompt: it is empty or does not fit the model's context, or asks for less than it asks for at least.
+            InvalidInput: it is empty or does not fit the model's context, or asks for less than it asks for at least.
             QueueFull: the engine takes no more requests now.
             EngineFailed: the engine is broken.
         """
@@ -125,6 +118,18 @@ class TextGeneration:
             generation.cancel()
         return len(made), time.monotonic() - began
 
+    def stats(self) -> EngineStats:
+        """What the engine has on its hands now."""
+        return self.engine.stats()
+
+    def check(self) -> None:
+        """Raise `EngineFailed` when the engine makes no progress any more."""
+        self.engine.check()
+
+    def resize(self, config: EngineConfig) -> None:
+        """Obey new limits from now on."""
+        self.engine.resize(config)
+
     def close(self) -> None:
         """Stop the engine."""
         self.engine.close()
@@ -134,17 +139,17 @@ class TextGeneration:
         """How many tokens the answer may have."""
         length, context = len(request.prompt), self.engine.context_length
         if length == 0:
-            raise InvalidPrompt(request.prompt_field, "the prompt is empty")
+            raise InvalidInput(request.prompt_field, "the prompt is empty")
         room = context - length
         if room < 1:
-            raise InvalidPrompt(
+            raise InvalidInput(
                 request.prompt_field,
                 f"the prompt has {length} tokens, {1 - room} too many: "
                 f"the context has {context}, one of them for the answer",
                 code="context_length_exceeded",
             )
         if request.max_tokens is not None and request.max_tokens > room:
-            raise InvalidPrompt(
+            raise InvalidInput(
                 request.max_tokens_field,
                 f"{request.max_tokens} is {request.max_tokens - room} too many: "
                 f"the prompt has {length} of the context's {context} tokens, so at most {room} are left",
@@ -152,7 +157,7 @@ class TextGeneration:
             )
         limit = room if request.max_tokens is None else request.max_tokens
         if request.ending.min_tokens > limit:
-            raise InvalidPrompt(
+            raise InvalidInput(
                 "min_tokens", f"{request.ending.min_tokens} is more than the {limit} tokens that the answer may have"
             )
         return limit

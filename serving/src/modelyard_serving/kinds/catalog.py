@@ -1,0 +1,26 @@
+"""Every task that there is, and which of them a folder is for."""
+
+from modelyard_serving.contract import FailureReason, ModelConfig, Task
+from modelyard_serving.failure import StartFailure
+from modelyard_serving.kinds.kind import TaskKind
+from modelyard_serving.kinds.text_generation import TextGenerationKind
+from modelyard_serving.models.folder import ModelFiles
+
+KINDS: tuple[TaskKind, ...] = (TextGenerationKind(),)
+"""In the order in which they are asked; the first that serves a folder has it."""
+
+
+def choose_kind(model: ModelConfig, files: ModelFiles) -> TaskKind:
+    """The kind that `spec.model.task` names, or else the one that the folder's files speak of.
+
+    Raises:
+        StartFailure: no task is named and the files tell none.
+    """
+    for kind in KINDS:
+        if kind.task is model.task or (model.task is None and kind.serves(files)):
+            return kind
+    known = ", ".join(Task)
+    raise StartFailure(
+        FailureReason.MODEL_INVALID,
+        f"{model.uri}: {files.describe()}, which tells no task; set spec.model.task to one of: {known}",
+    )

@@ -1,0 +1,33 @@
+"""A start in progress."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from modelyard_serving.contract import StartLedger
+from modelyard_serving.journal import Journal
+
+
+class Start:
+    """Tells the begin and the end of each phase of a start, and keeps its seconds."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._spent: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str, **facts: Any) -> Iterator[None]:
+        """A phase: `check`, `imports`, `load` or `warmup`."""
+        self._journal.write("phase-begins", phase=name, **facts)
+        began = time.monotonic()
+        yield
+        self._spent[name] = round(time.monotonic() - began, 3)
+        self._journal.write("phase-ends", phase=name, seconds=self._spent[name])
+
+    def ledger(self) -> StartLedger:
+        """Where the time went."""
+        spent = self._spent
+        return StartLedger(
+            imports_s=spent["imports"], load_s=round(spent["check"] + spent["load"], 3), warmup_s=spent["warmup"]
+        )
