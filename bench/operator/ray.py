@@ -232,7 +232,11 @@ class FakeRay:
     async def _details(self, request: web.Request) -> web.Response:
         self.counts["details"] += 1
         applications = self._asked(request).applications
-        return web.json_response({"applications": {name: app.details(name) for name, app in applications.items()}})
+        told = {name: app.details(name) for name, app in applications.items()}
+        now = time.time()
+        # At each answer another one, as Ray's (ray/serve/schema.py, ControllerHealthMetrics).
+        fares = {"timestamp": now, "uptime_s": now % 1000, "num_control_loops": self.counts["details"]}
+        return web.json_response({"applications": told, "controller_health_metrics": fares})
 
     async def _prove(self, request: web.Request) -> web.Response:
         self.counts["proofs"] += 1

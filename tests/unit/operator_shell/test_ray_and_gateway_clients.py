@@ -1,6 +1,7 @@
 """The clients of Ray, replicas and gateways against servers that answer as those do, well and badly."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -81,6 +82,42 @@ async def test_the_same_answer_is_not_parsed_again_and_another_one_is(
     server.text = "<html>"
     with pytest.raises(ServeUnreachable):
         await clients.client(server.address, "t").details()
+
+
+def details(applications: dict[str, Any], at: float) -> dict[str, Any]:
+    """As Ray 2.60 orders them: how the controller fares comes last but one."""
+    return {
+        "proxies": {},
+        "applications": applications,
+        "target_groups": [],
+        "controller_health_metrics": {"timestamp": at, "loop_duration_s": {"mean": at / 7}},
+        "restores_unset_config_options": True,
+    }
+
+
+def test_how_the_controller_fares_makes_no_other_answer() -> None:
+    answers, here = http_client._Answers(), {"a": {"status": "RUNNING"}}
+    first = answers.read("head", json.dumps(details(here, 1.0)))
+    assert first is not None
+    assert first["applications"] == here
+    assert answers.read("head", json.dumps(details(here, 2.5))) is first
+    gone = answers.read("head", json.dumps(details({"a": {"status": "DELETING"}}, 2.5)))
+    assert gone is not None
+    assert gone["applications"] == {"a": {"status": "DELETING"}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"x": 1, "controller_health_metrics": {"timestamp": 1}, "applications": {"a": %s}}',
+        '{"applications": {"a": {"x": 1, "controller_health_metrics": {}, "y": %s}}}',
+        '{"applications": {"a": 1}, "controller_health_metrics": {}, "x": {"applications": 1}, "applications": %s}',
+    ],
+)
+def test_what_follows_such_words_elsewhere_counts(text: str) -> None:
+    answers = http_client._Answers()
+    for value in (1, 2):
+        assert answers.read("head", text % value) == json.loads(text % value)
 
 
 def test_the_answers_of_few_heads_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,26 @@ def test_changes_are_counted_and_old_news_are_none(store: Store) -> None:
     assert store.changes(MODEL_SERVICE) != after
 
 
+def test_a_change_is_one_of_the_label_that_an_object_had_and_of_the_one_that_it_has(store: Store) -> None:
+    def changed() -> dict[str, int]:
+        return {tier: store.changed(MODEL_SERVICE, "tier", tier) for tier in ("a", "b", "c")}
+
+    store.note(MODEL_SERVICE, service("one", 1, labels={"tier": "a"}))
+    store.note(MODEL_SERVICE, service("two", 2, labels={"tier": "a"}))
+    store.note(MODEL_SERVICE, service("three", 3, labels={"tier": "c"}))
+    first = changed()
+    store.note(MODEL_SERVICE, service("one", 4, labels={"tier": "b"}))
+    moved = changed()
+    assert moved["a"] != first["a"]
+    assert moved["b"] != first["b"]
+    assert moved["c"] == first["c"]
+    store.note_deleted(MODEL_SERVICE, service("three", 5, labels={"tier": "c"}))
+    assert changed()["c"] != moved["c"]
+    store.note(MODEL_SERVICE, service("three", 6, uid="again", labels={"tier": "c"}))
+    assert changed()["c"] not in (0, moved["c"])
+    assert changed() | {"c": 0} == moved | {"c": 0}
+
+
 async def test_what_the_operator_wrote_is_its_own_until_somebody_else_writes(store: Store) -> None:
     api = FakeKube()
     kube = StoredKube(api, store)

@@ -61,6 +61,8 @@ class _Shelf:
     how: Stored
     objects: dict[_Id, Manifest] = field(default_factory=dict)
     index: dict[_Index, dict[_Id, Manifest]] = field(default_factory=dict)
+    changed: dict[_Index, int] = field(default_factory=dict)
+    """What `changes` was when something under an entry of the index changed last."""
     complete: bool = False
     changes: int = 0
 
@@ -71,20 +73,22 @@ class _Shelf:
     def put(self, identity: _Id, manifest: Manifest) -> None:
         self.take(identity)
         self.objects[identity] = manifest
+        self.changes += 1
         for entry in self.how.indexes(manifest):
             self.index.setdefault(entry, {})[identity] = manifest
-        self.changes += 1
+            self.changed[entry] = self.changes
 
     def take(self, identity: _Id) -> None:
         before = self.objects.pop(identity, None)
         if before is None:
             return
+        self.changes += 1
         for entry in self.how.indexes(before):
             members = self.index[entry]
             del members[identity]
+            self.changed[entry] = self.changes
             if not members:
-                del self.index[entry]
-        self.changes += 1
+                del self.index[entry], self.changed[entry]
 
 
 class Store:
@@ -170,6 +174,10 @@ class Store:
     def changes(self, *kinds: Kind) -> tuple[int, ...]:
         """Numbers that differ from earlier ones where something of these kinds has changed since."""
         return tuple(self._shelves[kind].changes for kind in kinds)
+
+    def changed(self, kind: Kind, label: str, value: str) -> int:
+        """As `changes`, among the objects with this label by which they are looked up; with none: with this trait."""
+        return self._shelves[kind].changed.get((label, value), 0)
 
     def find(self, kind: Kind, name: str, namespace: str = "") -> Manifest | None:
         """The object as last seen."""

@@ -23,6 +23,8 @@ _APPLICATIONS = "/api/serve/applications/"
 
 _REMEMBERED = 200
 """Heads whose last answer is kept; it is 100 kB for 50 applications."""
+_PASSING = ', "controller_health_metrics": '
+"""Where Ray's answer ends with how its controller fares at this moment, which is never the same."""
 
 
 class _Answers:
@@ -32,13 +34,16 @@ class _Answers:
         self._last: OrderedDict[str, tuple[str, Mapping[str, Any]]] = OrderedDict()
 
     def read(self, url: str, text: str) -> Mapping[str, Any] | None:
-        """The object in an answer, which nobody may change; None where there is none."""
-        known = self._last.get(url)
-        if known is not None and known[0] == text:
+        """The object in an answer, which nobody may change; None where there is none.
+
+        The same one as before where nothing differs but how the controller fares.
+        """
+        known, lasting = self._last.get(url), _lasting(text)
+        if known is not None and known[0] == lasting:
             return known[1]
         body = _object(text)
         if body is not None:
-            self._last[url] = text, body
+            self._last[url] = lasting, body
             self._last.move_to_end(url)
             if len(self._last) > _REMEMBERED:
                 self._last.popitem(last=False)
@@ -150,6 +155,14 @@ def _complaint(body: Mapping[str, Any], code: int, text: str) -> str:
     if isinstance(error, dict) and error.get("message"):
         return str(error["message"])[:MAX_TEXT]
     return f"answered {code}: {text[:300].strip()}"
+
+
+def _lasting(text: str) -> str:
+    """An answer up to how the controller fares; all of it where that is not known to be at its end."""
+    lasting, found, rest = text.rpartition(_PASSING)
+    # What is deeper in the answer, or comes before the applications, does not end as this must.
+    end = _object(f'{{"fares": {rest}') if found else None
+    return text if end is None or "applications" in end else lasting
 
 
 def _object(text: str) -> Mapping[str, Any] | None:

@@ -54,11 +54,14 @@ class PoolLedger:
         self._shares: dict[str, Shares] = {}
         self._expected: dict[str, frozenset[Place]] = {}
         self._since: dict[str, datetime] = {}
+        self.changes = 0
+        """Differs from an earlier value where a share has changed since."""
 
     def expect(self, pool: str, places: Iterable[Place], now: datetime) -> None:
         """Which RayClusters have revisions in `pool`, from a complete LIST."""
         self._expected[pool] = frozenset(places)
         self._since[pool] = now
+        self.changes += 1
 
     def is_expecting(self, pool: str) -> bool:
         """Whether `expect` was told of this pool."""
@@ -95,6 +98,8 @@ class PoolLedger:
         before = self._shares.get(pool)
         demands = [replace(d, given=max(d.given, self._promised.get(d.application, 0))) for d in self._demands(pool)]
         shares = self._shares[pool] = pool_shares(limits, demands, self._workers(pool))
+        if shares != before:
+            self.changes += 1
         for one in demands:
             self._promised[one.application] = max(one.given, shares.replicas[one.application])
         return {

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from modelyard_operator.desired.serve_config import Fragment
 from modelyard_operator.observed.serve import ApplicationFacts
+from modelyard_operator.ray.client import ServeClient
 
 RETRY_REFUSED = timedelta(seconds=60)
 _MOST_NAMES = 3
@@ -41,6 +43,8 @@ class ServeMemory:
     """When Ray last took a config."""
     refused: dict[str, _Refusal] = field(default_factory=dict)
     head: Head | None = None
+    heard: tuple[ServeClient, Mapping[str, Any]] | None = None
+    """Whom a look asked last, and the answer; None where a config was written since."""
     token: tuple[str, str] | None = None
     """The uid of the RayCluster, and its dashboard's token; None where it must be read, perhaps anew."""
 

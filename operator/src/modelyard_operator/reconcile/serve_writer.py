@@ -72,6 +72,21 @@ class ServeWriter:
         written = [memory.written_at for memory in known if memory is not None and memory.written_at is not None]
         return any(self._app.clock() - at < _LATELY for at in written)
 
+    async def hears_the_same(self, namespace: str, ray_clusters: Iterable[str]) -> bool:
+        """Whether the Serves of RayClusters still answer as they did when they were last looked at."""
+        for name in ray_clusters:
+            memory = self._memory.get(Key(namespace, name))
+            if memory is None or memory.heard is None:
+                return False
+            client, before = memory.heard
+            try:
+                told = await client.details()
+            except ServeUnreachable:
+                return False  # The look says so.
+            if told is not before and told != before:
+                return False
+        return True
+
     async def serve(self, manifest: Manifest, state: RayClusterState) -> RayClusterView:
         """Ask Serve what runs, and write its config if something else should."""
         view = await self._serve(manifest, state)
@@ -91,7 +106,8 @@ class ServeWriter:
             return RayClusterView(facts, pods, None)
         client = self._app.serve_clients.client(f"{facts.head_address}:{DASHBOARD_PORT}", token)
         try:
-            applications = parse_details(await client.details())
+            memory.heard = client, await client.details()
+            applications = parse_details(memory.heard[1])
             active = [
                 r.application
                 for r in state.tenants.revisions
@@ -134,7 +150,7 @@ class ServeWriter:
 
     async def _put(self, target: _Target, applications: Mapping[str, Fragment]) -> None:
         memory = target.memory
-        before, memory.written = memory.written, None
+        before, memory.written, memory.heard = memory.written, None, None
         await self._app.lease.confirm()
         try:
             await target.client.put(serve_config(applications))

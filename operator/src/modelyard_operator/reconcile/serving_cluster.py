@@ -28,6 +28,7 @@ from modelyard_operator.reconcile.pool_ledger import Place
 from modelyard_operator.reconcile.ray_clusters import RayClusters, Standing
 from modelyard_operator.reconcile.reading import InvalidSpec, Unconfirmed, parse
 from modelyard_operator.reconcile.redis import RedisKeeper
+from modelyard_operator.reconcile.resting import Resting
 from modelyard_operator.reconcile.result import Key, Result
 from modelyard_operator.reconcile.routes import ROUTES
 from modelyard_operator.reconcile.serve_writer import ServeWriter
@@ -55,11 +56,15 @@ class ServingClusterLoop:
         self._redis = RedisKeeper(app)
         self._writer = ServeWriter(app)
         self._guards = Guards(app)
+        self._resting = Resting(app, self._writer)
         self._kuberay_fine: datetime | None = None
         """When KubeRay was last seen to be all right."""
 
     async def reconcile(self, key: Key) -> Result:
         """One look at the ServingCluster `key`, its RayClusters and their Serve, and one step."""
+        if await self._resting.goes_on(key):
+            return Result(requeue_after_s=_RESTING_S)
+        self._resting.end(key)
         try:
             return await self._look(key, confirmed=False)
         except Unconfirmed:
@@ -69,6 +74,7 @@ class ServingClusterLoop:
             raise
 
     async def _look(self, key: Key, *, confirmed: bool) -> Result:
+        made_of, before = self._resting.made_of(key), self._app.views.get(key)
         manifest = await self._app.seen.get(SERVING_CLUSTER, key.name, namespace=key.namespace)
         if manifest is None:
             self._forget(key)
@@ -91,7 +97,11 @@ class ServingClusterLoop:
         await self._show(key, manifest, cluster, tenants, view)
         if self._writer.wrote_lately(key.namespace, view.ray_clusters):
             return Result(requeue_after_s=_WRITTEN_S)
-        return Result(requeue_after_s=_RESTING_S if _is_at_rest(view, tenants) else _MOVING_S)
+        if not _is_at_rest(view, tenants):
+            return Result(requeue_after_s=_MOVING_S)
+        if view == before:
+            self._resting.begin(key, made_of, view, tenants)
+        return Result(requeue_after_s=_RESTING_S)
 
     async def _let_go(self, key: Key, manifest: Manifest) -> Result:
         """Deletion: first the RayClusters, then, with the object itself, the Redis that keeps their heads' state."""
