@@ -125,7 +125,6 @@ async def test_the_model_is_listed_by_its_id(client: httpx2.AsyncClient) -> None
         (CHAT, {"model": MODEL, "messages": []}, "messages", "at least 1 item"),
         (CHAT, {"model": MODEL, "messages": [{"role": "robot", "content": "x"}]}, "messages.0.role", "'user'"),
         (CHAT, {"model": MODEL, "messages": [{"role": "assistant", "content": "x"}]}, "messages", "begin with user"),
-        (CHAT, {"model": MODEL, "messages": HELLO, "tools": []}, "tools", "does not support"),
         (CHAT, {"model": MODEL, "messages": HELLO, "n": 9}, "n", "less than or equal to 8"),
         (CHAT, {"model": MODEL, "messages": HELLO, "n": 5}, "n", "5 is more than the 4 requests"),
         (CHAT, {"model": MODEL, "messages": HELLO, "top_logprobs": 3}, "top_logprobs", "needs logprobs: true"),

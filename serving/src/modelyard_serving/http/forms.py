@@ -3,18 +3,15 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
+from modelyard_serving.http.body import StrictRequest
 from modelyard_serving.tasks.form import AnswerForm
 
 ANY_OBJECT = '{"type": "object"}'
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class JsonSchema(_Part):
+class JsonSchema(StrictRequest):
     """A JSON Schema with the name that OpenAI's clients give it."""
 
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")
@@ -23,7 +20,7 @@ class JsonSchema(_Part):
     strict: bool | None = Field(default=None, description="Answers are always held to the schema.")
 
 
-class ResponseFormat(_Part):
+class ResponseFormat(StrictRequest):
     """Text, any JSON object, or JSON of a schema."""
 
     type: Literal["text", "json_object", "json_schema"]
@@ -42,7 +39,7 @@ class ResponseFormat(_Part):
         return AnswerForm("json_schema", ANY_OBJECT, "response_format") if self.type == "json_object" else None
 
 
-class StructuredOutputs(_Part):
+class StructuredOutputs(StrictRequest):
     """One of three forms."""
 
     json_: dict[str, Any] | None = Field(default=None, alias="json", description="A JSON Schema.")

@@ -11,15 +11,18 @@ from starlette.routing import Route
 
 from modelyard_serving.engines.protocol import EngineFailed
 from modelyard_serving.http.body import json_answer, read_body
+from modelyard_serving.http.chat_shape import CallReading, ChatShape
 from modelyard_serving.http.errors import ApiError, as_api_error
 from modelyard_serving.http.record import RequestRecord, record_of
 from modelyard_serving.http.requests import ChatRequest, CompletionRequest
 from modelyard_serving.http.responses import Usage
-from modelyard_serving.http.shapes import AnswerShape, ChatShape, TextShape, WholeChoice
+from modelyard_serving.http.shapes import AnswerShape, TextShape, WholeChoice
 from modelyard_serving.http.stream import DONE, EventStream, as_event
+from modelyard_serving.http.tools import ToolUse
 from modelyard_serving.service import Service
 from modelyard_serving.tasks.answer import TextAnswer, TextPiece, TextRequest
 from modelyard_serving.tasks.text_generation import TextGeneration
+from modelyard_serving.tasks.tool_calls import CallStyle
 
 
 class TextEndpoints:
@@ -37,10 +40,14 @@ class TextEndpoints:
         record = record_of(request, "chat.completions")
         body = await read_body(request, self._service.config.service, ChatRequest)
         record.user = body.user
-        prompt = await self._text.chat_prompt([message.plain() for message in body.messages])
+        use = body.tool_use()
+        told = [] if use is None or use.choice == "none" else [tool.plain() for tool in use.tools]
+        prompt = await self._text.chat_prompt([message.plain() for message in body.messages], told)
         field = "max_tokens" if body.max_tokens is not None else "max_completion_tokens"
         answer = await self._answer(body, prompt, record, limit_field=field, prompt_field="messages")
-        return await self._respond(answer, record, body, ChatShape(self._identity("chatcmpl"), body.n, body.logprobs))
+        calls = _reading(use, self._text.call_style)
+        shape = ChatShape(self._identity("chatcmpl"), body.n, body.logprobs, calls)
+        return await self._respond(answer, record, body, shape)
 
     async def complete(self, request: Request) -> Response:
         record = record_of(request, "completions")
@@ -114,6 +121,13 @@ class TextEndpoints:
             "created": int(time.time()),
             "model": self._service.config.service,
         }
+
+
+def _reading(use: ToolUse | None, style: CallStyle) -> CallReading:
+    """Where in the answer calls are: the form of a demanded one is known."""
+    if use is None or use.choice == "none":
+        return CallReading()
+    return CallReading(style if use.choice == "auto" else CallStyle.WHOLE, use.only)
 
 
 def _note(record: RequestRecord, piece: TextPiece) -> None:

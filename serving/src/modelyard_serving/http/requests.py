@@ -18,6 +18,7 @@ from pydantic import (
 from modelyard_serving.engines.protocol import Ending, Sampling
 from modelyard_serving.http.body import ModelRequest, StrictRequest
 from modelyard_serving.http.forms import ResponseFormat, StructuredOutputs
+from modelyard_serving.http.tools import EarlierCall, Tool, ToolChoice, ToolUse
 from modelyard_serving.tasks.form import AnswerForm
 
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
@@ -101,15 +102,30 @@ class TextPart(StrictRequest):
 
 
 class Message(StrictRequest):
-    """One turn of a conversation."""
+    """One turn of a conversation; a tool's turn is the result of a call."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[tuple[TextPart, ...], BeforeValidator(_text_is_a_part)]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Annotated[tuple[TextPart, ...], BeforeValidator(_text_is_a_part)] = ()
+    tool_calls: tuple[EarlierCall, ...] = ()
+    tool_call_id: str | None = None
 
-    def plain(self) -> dict[str, str]:
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("tool_calls: only an assistant's turn has calls")
+        if (self.tool_call_id is not None) != (self.role == "tool"):
+            raise ValueError("tool_call_id: a tool's turn needs it, and no other has it")
+        if "content" not in self.model_fields_set and not self.tool_calls:
+            raise ValueError("content: Field required")
+        return self
+
+    def plain(self) -> dict[str, Any]:
         """As chat templates take it; they know no developer, whose turn is a system's."""
         text = "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        turn: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": text}
+        if self.tool_calls:
+            turn["tool_calls"] = [call.plain() for call in self.tool_calls]
+        return turn if self.tool_call_id is None else turn | {"tool_call_id": self.tool_call_id}
 
 
 class ChatRequest(_Generation):
@@ -120,6 +136,9 @@ class ChatRequest(_Generation):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=20)
+    tools: tuple[Tool, ...] = Field(default=(), max_length=128)
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool = True
 
     @field_validator("top_logprobs")
     @classmethod
@@ -131,6 +150,22 @@ class ChatRequest(_Generation):
     def wanted_logprobs(self) -> int | None:
         """With how many likeliest tokens log-probabilities are wanted; None: not at all."""
         return self.top_logprobs if self.logprobs else None
+
+    def tool_use(self) -> ToolUse | None:
+        """The tools that the answer may call; None: no tools."""
+        return ToolUse.of(self.tools, self.tool_choice, several=self.parallel_tool_calls)
+
+    def form(self) -> AnswerForm | None:
+        """Calls that are demanded have a form as well."""
+        use = self.tool_use()
+        return super().form() or (None if use is None else use.form())
+
+    @model_validator(mode="after")
+    def _tools_fit(self) -> Self:
+        use = self.tool_use()
+        if use is not None and use.form() is not None and super().form() is not None:
+            raise ValueError("tool_choice demands a call, which has a form of its own; leave the other form out")
+        return self
 
     @model_validator(mode="after")
     def _one_limit(self) -> "ChatRequest":

@@ -1,11 +1,13 @@
 """OpenAI's answers, streamed and not."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
 from modelyard_serving.engines.protocol import FinishReason
 from modelyard_serving.http.logprobs import ChatLogprobs, TextLogprobs
+
+ChatFinish = FinishReason | Literal["tool_calls"]
 
 
 class Usage(BaseModel):
@@ -16,11 +18,34 @@ class Usage(BaseModel):
     total_tokens: int
 
 
+class CalledFunction(BaseModel):
+    """A function's name and its arguments, a JSON object as text."""
+
+    name: str
+    arguments: str
+
+
+class FunctionCall(BaseModel):
+    """A call that the model makes."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
 class ChatMessage(BaseModel):
     """The model's turn."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
+    tool_calls: list[FunctionCall] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_no_calls(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told: dict[str, Any] = handler(self)
+        if self.tool_calls is None:
+            del told["tool_calls"]
+        return told
 
 
 class ChatChoice(BaseModel):
@@ -29,7 +54,7 @@ class ChatChoice(BaseModel):
     index: int
     message: ChatMessage
     logprobs: ChatLogprobs | None = None
-    finish_reason: FinishReason
+    finish_reason: ChatFinish
 
 
 class ChatCompletion(BaseModel):
@@ -47,9 +72,9 @@ class ChunkChoice(BaseModel):
     """The only choice of a chunk."""
 
     index: int
-    delta: dict[str, str]
+    delta: dict[str, Any]
     logprobs: ChatLogprobs | None = None
-    finish_reason: FinishReason | None
+    finish_reason: ChatFinish | None
 
 
 class ChatChunk(BaseModel):

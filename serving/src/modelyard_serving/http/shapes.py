@@ -1,4 +1,4 @@
-"""How answers look in OpenAI's two kinds, whole and streamed."""
+"""How answers look in OpenAI's kinds, whole and streamed; that of completions. Chats: chat_shape.py."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,17 +7,8 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from modelyard_serving.engines.protocol import FinishReason
-from modelyard_serving.http.logprobs import chat_logprobs, text_logprobs
-from modelyard_serving.http.responses import (
-    ChatChoice,
-    ChatChunk,
-    ChatCompletion,
-    ChatMessage,
-    ChunkChoice,
-    TextChoice,
-    TextCompletion,
-    Usage,
-)
+from modelyard_serving.http.logprobs import text_logprobs
+from modelyard_serving.http.responses import TextChoice, TextCompletion, Usage
 from modelyard_serving.tasks.answer import ScoredToken, TextPiece
 
 
@@ -50,47 +41,6 @@ class AnswerShape(Protocol):
 
     def usage(self, usage: Usage) -> BaseModel:
         """The chunk after the last piece for those who asked for the usage."""
-
-
-@dataclass(frozen=True)
-class ChatShape:
-    """Chat completions. Streams have for each choice its role, then text, then its end's reason in its own chunk."""
-
-    identity: dict[str, Any]
-    choices: int
-    logprobs: bool
-
-    def whole(self, choices: Sequence[WholeChoice], usage: Usage) -> BaseModel:
-        told = [
-            ChatChoice(
-                index=index, message=ChatMessage(content=choice.text), finish_reason=choice.finish,
-                logprobs=chat_logprobs(choice.scored) if self.logprobs else None,
-            )
-            for index, choice in enumerate(choices)
-        ]  # fmt: skip
-        return ChatCompletion(**self.identity, choices=told, usage=usage)
-
-    def opening(self) -> list[BaseModel]:
-        return [self._chunk(index, {"role": "assistant", "content": ""}) for index in range(self.choices)]
-
-    def piece(self, piece: TextPiece) -> list[BaseModel]:
-        chunks: list[BaseModel] = []
-        if piece.text or piece.scored:
-            chunks.append(self._chunk(piece.choice, {"content": piece.text}, scored=piece.scored))
-        if piece.finish is not None:
-            chunks.append(self._chunk(piece.choice, {}, finish=piece.finish))
-        return chunks
-
-    def usage(self, usage: Usage) -> BaseModel:
-        return ChatChunk(**self.identity, choices=[], usage=usage)
-
-    def _chunk(
-        self, index: int, delta: dict[str, str], *, finish: FinishReason | None = None,
-        scored: Sequence[ScoredToken] = (),
-    ) -> ChatChunk:  # fmt: skip
-        logprobs = chat_logprobs(scored) if scored else None
-        choice = ChunkChoice(index=index, delta=delta, finish_reason=finish, logprobs=logprobs)
-        return ChatChunk(**self.identity, choices=[choice])
 
 
 @dataclass(frozen=True)

@@ -48,16 +48,19 @@ class StopMatcher:
         self._stops = stops
         self._held = ""
         self.stopped = False
+        self.after = ""
+        """What came with the stop string, behind it."""
 
     def push(self, text: str) -> str:
         """The text that may be shown now; after a stop string, nothing more."""
         if self.stopped:
             return ""
         self._held += text
-        found = [place for place in (self._held.find(stop) for stop in self._stops) if place >= 0]
+        found = [(place, len(stop)) for stop in self._stops if (place := self._held.find(stop)) >= 0]
         if found:
             self.stopped = True
-            shown, self._held = self._held[: min(found)], ""
+            place, length = min(found)
+            shown, self.after, self._held = self._held[:place], self._held[place + length :], ""
             return shown
         keep = max((_overlap(self._held, stop) for stop in self._stops), default=0)
         cut = len(self._held) - keep

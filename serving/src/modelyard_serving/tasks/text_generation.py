@@ -1,6 +1,7 @@
 """Text generation: from messages or text to tokens, through an engine, and back to text."""
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,11 @@ from modelyard_serving.tasks.answer import ChoiceText, TextAnswer, TextRequest
 from modelyard_serving.tasks.form import AnswerForm, InvalidForm
 from modelyard_serving.tasks.invalid import InvalidInput
 from modelyard_serving.tasks.text import TokenDecoder
+from modelyard_serving.tasks.tool_calls import CallStyle, call_style
 from modelyard_serving.tasks.vocabulary import Vocabulary
 
+TOOLS = re.compile(r"{%[^%]*\btools\b|{{[^}]*\btools\b")
+"""A chat template that reads the list of tools."""
 PROOF_PROMPT = "The"
 PROOF_TOKENS = 4
 
@@ -39,18 +43,29 @@ class TextGeneration:
         """Whether the model's files say how it takes a conversation."""
         return bool(self._tokenizer.chat_template)
 
-    async def chat_prompt(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
-        """The tokens of a conversation in the model's own format.
+    @property
+    def call_style(self) -> CallStyle:
+        """How the model writes calls of tools; nowhere where its chat template does not know tools."""
+        template = str(self._tokenizer.chat_template or "")
+        return call_style(template) if TOOLS.search(template) else CallStyle.NOWHERE
+
+    async def chat_prompt(
+        self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()
+    ) -> tuple[int, ...]:
+        """The tokens of a conversation in the model's own format, with the tools that it may call.
 
         Raises:
-            InvalidInput: the model has no chat template, or its template refuses these messages.
+            InvalidInput: the model has no chat template, its template knows no tools, or it refuses these messages.
         """
         if not self.can_chat:
             raise InvalidInput(
                 "messages", "this model has no chat template; use /v1/completions", code="no_chat_template"
             )
+        if tools and self.call_style is CallStyle.NOWHERE:
+            message = "this model's chat template knows no tools; choose a model that was trained to call them"
+            raise InvalidInput("tools", message, code="no_tools")
         try:
-            tokens = await self._in_thread(self._apply_template, list(messages))
+            tokens = await self._in_thread(self._apply_template, list(messages), list(tools))
         except (TemplateError, TypeError, ValueError) as error:
             raise InvalidInput("messages", f"the model's chat template refuses the messages: {error}") from error
         return tuple(tokens)
@@ -165,9 +180,9 @@ class TextGeneration:
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, function, *arguments)
 
-    def _apply_template(self, messages: list[dict[str, str]]) -> list[int]:
+    def _apply_template(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> list[int]:
         tokens: list[int] = self._tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=False
+            messages, tools=tools or None, add_generation_prompt=True, tokenize=True, return_dict=False
         )
         return tokens
 
