@@ -24,8 +24,8 @@ def prepare(folder: Path, version: str, build: Callable[[Path], None]) -> None:
         fresh.mkdir()
         build(fresh)
         (fresh / VERSION_FILE).write_text(version)
-        for file in fresh.iterdir():
-            file.chmod(0o644)  # safetensors writes 0600; pods read the folder as another user
+        for file in fresh.rglob("*"):
+            file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors writes 0600; pods read as another user
         if folder.exists():
             shutil.rmtree(folder)
         fresh.rename(folder)

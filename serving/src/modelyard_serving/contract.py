@@ -38,6 +38,7 @@ class Task(StrEnum):
     """What a model does; decides which endpoints the replica offers."""
 
     TEXT_GENERATION = "text-generation"
+    EMBEDDINGS = "embeddings"
 
 
 class FailureReason(StrEnum):
@@ -109,7 +110,7 @@ class Proof(BaseModel):
     service: str
     revision: str
     seconds: float = Field(description="Seconds that the inference took, waiting for the engine included.")
-    tokens: int = Field(description="Tokens that it made.")
+    tokens: int = Field(description="Tokens that it made, or read where the task makes none.")
     start: StartLedger
 
 

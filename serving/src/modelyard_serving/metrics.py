@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from modelyard_serving.contract import StartLedger
+from modelyard_serving.engines.protocol import EngineStats
 
 LABELS = ("service", "revision")
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, float("inf"))
@@ -20,6 +21,9 @@ class ReplicaMetrics:
         self._first_token = self._histogram("first_token_seconds", "Seconds to an answer's first token.")
         self._running = self._gauge("running_requests", "Requests that the engine works on.")
         self._queued = self._gauge("queued_requests", "Requests that wait for the engine.")
+        self._batches = self._counter("batches", "Batches that the engine has computed.")
+        self._batch_items = self._counter("batch_items", "Items in these batches.")
+        self._told = EngineStats(0, 0)
         self._start = self._gauge("start_seconds", "Seconds that the start took.", "phase")
 
     def request_done(self, endpoint: str, status: int, seconds: float) -> None:
@@ -40,10 +44,13 @@ class ReplicaMetrics:
         for phase, seconds in phases.items():
             self._start.labels(*self._names, phase).set(seconds)
 
-    def render(self, *, running: int, queued: int) -> bytes:
-        """All series in Prometheus' text format."""
-        self._running.labels(*self._names).set(running)
-        self._queued.labels(*self._names).set(queued)
+    def render(self, stats: EngineStats) -> bytes:
+        """All series in Prometheus' text format, the engine's own as they are now."""
+        self._running.labels(*self._names).set(stats.running)
+        self._queued.labels(*self._names).set(stats.queued)
+        self._batches.labels(*self._names).inc(stats.batches - self._told.batches)
+        self._batch_items.labels(*self._names).inc(stats.batch_items - self._told.batch_items)
+        self._told = stats
         return generate_latest(self._registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

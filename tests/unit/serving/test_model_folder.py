@@ -175,6 +175,23 @@ def test_a_folder_that_tells_no_task(folder: Path, config: dict[str, object], wo
     assert f"{words}, which tells no task; set spec.model.task to one of: {', '.join(Task)}" in message
 
 
+@pytest.mark.parametrize(
+    ("architecture", "modules", "task"),
+    [
+        ("GPT2LMHeadModel", False, Task.TEXT_GENERATION),
+        ("Qwen3ForCausalLM", False, Task.TEXT_GENERATION),
+        ("Qwen3ForCausalLM", True, Task.EMBEDDINGS),
+        ("BertModel", False, Task.EMBEDDINGS),
+        ("BertForMaskedLM", True, Task.EMBEDDINGS),
+    ],
+)
+def test_the_files_tell_the_task(folder: Path, architecture: str, modules: bool, task: Task) -> None:
+    (folder / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+    if modules:
+        (folder / "modules.json").write_text("[]")
+    assert _inspect(folder)[0] is task
+
+
 @pytest.mark.parametrize("task", Task)
 def test_the_task_that_the_manifest_names_needs_no_telling_files(folder: Path, task: Task) -> None:
     (folder / "config.json").write_text("{}")

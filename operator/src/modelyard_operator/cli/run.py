@@ -14,7 +14,7 @@ from rich.console import Console
 from modelyard_operator.cli.failure import CliFailure, ExitCode, report
 from modelyard_operator.cli.manifest import Device, InvalidManifest, read_services, replica_config
 from modelyard_operator.cli.options import TextOrJson, TextOutput
-from modelyard_serving.contract import Proof, ReplicaConfig
+from modelyard_serving.contract import Proof, ReplicaConfig, Task
 
 if TYPE_CHECKING:
     from modelyard_serving.local import LocalServing
@@ -109,14 +109,14 @@ def _serve(configs: Sequence[ReplicaConfig], port: int, screen: Console, *, as_j
         with serve_locally(configs, port=port) as serving:
             signal.signal(signal.SIGTERM, _interrupt)  # Ray puts its own handler in place
             screen.print(f"Ray is up after {time.monotonic() - began:.1f} s")
-            chats: set[str] = set()
-            show = _progress(screen, chats)
+            ready: dict[str, dict[str, Any]] = {}
+            show = _progress(screen, ready)
             proofs = serving.wait_until_ready(show, timeout_s=START_TIMEOUT_S)
             seconds = time.monotonic() - began
             if as_json:
                 print(json.dumps(_document(serving, proofs, seconds)), flush=True)
             else:
-                _print_ready(serving, proofs, seconds, chats)
+                _print_ready(serving, proofs, seconds, ready)
             while True:
                 for entry in serving.new_entries():
                     show(entry)
@@ -133,8 +133,8 @@ def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _progress(screen: Console, chats: set[str]) -> Callable[[dict[str, Any]], None]:
-    """Shows what a replica's journal says; notes in `chats` which services know a chat format."""
+def _progress(screen: Console, ready: dict[str, dict[str, Any]]) -> Callable[[dict[str, Any]], None]:
+    """Shows what a replica's journal says; notes in `ready` what it says of each service that is."""
 
     def show(entry: dict[str, Any]) -> None:
         match entry:
@@ -143,8 +143,8 @@ def _progress(screen: Console, chats: set[str]) -> Callable[[dict[str, Any]], No
                 screen.print(f"{service}: {phase}{size} ...")
             case {"event": "phase-ends", "service": service, "phase": phase, "seconds": seconds}:
                 screen.print(f"{service}: {phase} done after {seconds:.1f} s")
-            case {"event": "ready", "service": service, "chat": True}:
-                chats.add(service)
+            case {"event": "ready", "service": service}:
+                ready[service] = entry
             case {"event": "request", "service": service, "endpoint": endpoint, "status": status, "seconds": seconds}:
                 tokens = f", {entry['completion_tokens']} tokens" if "completion_tokens" in entry else ""
                 screen.print(f"{service}: {endpoint} {status} in {seconds:.2f} s{tokens}")
@@ -157,16 +157,24 @@ def _document(serving: "LocalServing", proofs: Sequence[Proof], seconds: float) 
     return {"ready_s": round(seconds, 2), "services": services}
 
 
-def _print_ready(serving: "LocalServing", proofs: Sequence[Proof], seconds: float, chats: set[str]) -> None:
+def _print_ready(
+    serving: "LocalServing", proofs: Sequence[Proof], seconds: float, ready: dict[str, dict[str, Any]]
+) -> None:
     print(f"\nReady after {seconds:.1f} s.\n")
     for proof in proofs:
         url = serving.url(proof.service)
-        body: dict[str, Any]
-        if proof.service in chats:
-            path, body = "chat/completions", {"messages": [{"role": "user", "content": QUESTION}]}
-        else:
-            path, body = "completions", {"prompt": "Python is", "max_tokens": 32}
+        path, body = _example(ready.get(proof.service, {}))
         data = json.dumps({"model": proof.service, **body})
         print(f"{proof.service} answers at {url}, for example\n")
         print(f"  curl {url}/{path} -H 'Content-Type: application/json' \\\n    -d '{data}'\n")
     print("Ctrl-C stops it.", flush=True)
+
+
+def _example(facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """An endpoint of a service that is ready and something to send there, beside the model."""
+    match facts:
+        case {"chat": True}:
+            return "chat/completions", {"messages": [{"role": "user", "content": QUESTION}]}
+        case {"task": Task.EMBEDDINGS}:
+            return "embeddings", {"input": "Python is"}
+    return "completions", {"prompt": "Python is", "max_tokens": 32}

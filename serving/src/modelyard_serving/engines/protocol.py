@@ -120,6 +120,10 @@ class EngineStats:
 
     running: int
     queued: int
+    batches: int = 0
+    """Batches computed so far, where the engine computes in batches."""
+    batch_items: int = 0
+    """Items in all of them."""
 
 
 class QueueFull(Exception):

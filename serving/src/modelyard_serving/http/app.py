@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from modelyard_serving.engines.protocol import EngineFailed, QueueFull
+from modelyard_serving.http.departure import ClientLeft
 from modelyard_serving.http.errors import ApiError, as_api_error, from_starlette
 from modelyard_serving.http.models import ModelEndpoints
 from modelyard_serving.http.platform import PlatformEndpoints
@@ -14,7 +15,7 @@ from modelyard_serving.http.record import Recording
 from modelyard_serving.service import Service
 from modelyard_serving.tasks.invalid import InvalidInput
 
-EXPECTED = (ApiError, InvalidInput, QueueFull, TimeoutError, EngineFailed, HTTPException)
+EXPECTED = (ApiError, InvalidInput, QueueFull, TimeoutError, EngineFailed, ClientLeft, HTTPException)
 
 
 def build_http_app(service: Service) -> ASGIApp:

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from modelyard_serving.engines.protocol import EngineFailed, QueueFull
+from modelyard_serving.http.departure import ClientLeft
 from modelyard_serving.tasks.invalid import InvalidInput
 
 SHOWN = 3
@@ -71,6 +72,8 @@ def as_api_error(error: Exception, *, timeout_s: float) -> ApiError:
             return ApiError(
                 504, f"the request took longer than the service's requestTimeout of {timeout_s:g} s", code="timeout"
             )
+        case ClientLeft():  # read by nobody; the request's record has it
+            return ApiError(499, "the client left before the answer", code="client_left")
         case EngineFailed():
             return ApiError(500, f"the engine failed: {error}", code="engine_failed")
         case _:

@@ -43,5 +43,5 @@ class PlatformEndpoints:
         """Prometheus' text format."""
         request.scope["modelyard.record"].endpoint = "metrics"
         stats = self._service.loaded.model.stats()
-        text = self._service.metrics.render(running=stats.running, queued=stats.queued)
+        text = self._service.metrics.render(stats)
         return Response(text, media_type=CONTENT_TYPE_LATEST)

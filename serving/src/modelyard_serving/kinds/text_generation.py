@@ -35,4 +35,6 @@ class TextGenerationKind:
             loaded.model, context_length=loaded.context_length, end_tokens=loaded.end_tokens, config=config.engine
         )
         text = TextGeneration(engine, loaded.tokenizer)
-        return Loaded(text, lambda service: TextEndpoints(service, text).routes, {"chat": text.can_chat})
+        return Loaded(
+            text, lambda service: TextEndpoints(service, text).routes, {"task": self.task, "chat": text.can_chat}
+        )

@@ -1,0 +1,116 @@
+"""Loading a transformers model that answers in one step: local files, safetensors, no remote code."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoTokenizer
+
+from modelyard_serving.contract import FailureReason, ReplicaConfig
+from modelyard_serving.failure import StartFailure
+from modelyard_serving.models.folder import ModelFolder
+
+TRUSTED = {"local_files_only": True, "trust_remote_code": False}
+POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer")
+"""Types whose first position comes after the padding token's number, so that they have fewer than they say."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A model on its device and what goes with it."""
+
+    model: Any
+    tokenizer: Any
+    settings: Any
+    max_tokens: int
+
+
+def import_architecture(folder: ModelFolder, uri: str, auto: Any) -> Any:
+    """The model's settings, with the code of its architecture as `auto` has it imported.
+
+    Raises:
+        StartFailure: transformers itself has no such model of this type.
+    """
+    try:
+        settings = AutoConfig.from_pretrained(folder.path, **TRUSTED)
+        auto._model_mapping[type(settings)]  # noqa: SLF001 - transformers offers no other way to ask
+    except KeyError as error:
+        raise _invalid(uri, f"transformers has no {auto.__name__} of type {settings.model_type}") from error
+    except Exception as error:  # the library raises every kind of error for what is wrong in a folder
+        raise _invalid(uri, f"{type(error).__name__}: {error}") from error
+    return settings
+
+
+def load_encoder(folder: ModelFolder, settings: Any, config: ReplicaConfig, auto: Any) -> Encoder:
+    """Read tokenizer and weights, in the type that the weights are stored in.
+
+    Raises:
+        StartFailure: no GPU where one was promised, weights that do not fit the architecture, or memory that ends on
+            the way.
+    """
+    uri = config.model.uri
+    prepare_torch(config)
+    with failures_told(uri):
+        tokenizer = AutoTokenizer.from_pretrained(folder.path, **TRUSTED)
+        if tokenizer.is_fast:  # what a file says of cutting and padding is for training
+            tokenizer.backend_tokenizer.no_truncation()
+            tokenizer.backend_tokenizer.no_padding()
+        model, report = auto.from_pretrained(
+            folder.path, config=settings, dtype="auto", use_safetensors=True, output_loading_info=True, **TRUSTED
+        )
+        model.to(config.device)
+    # A pooler is not used: pooling is what the model's files say.
+    lost = sorted(key for key in map(str, report["missing_keys"]) if not key.startswith("pooler."))
+    lost += sorted(str(key) for key in report["mismatched_keys"])
+    if lost:
+        raise _invalid(uri, f"the weights lack {len(lost)} tensors of the architecture, among them {lost[0]}")
+    return Encoder(model.eval(), tokenizer, settings, _max_tokens(settings, tokenizer))
+
+
+def prepare_torch(config: ReplicaConfig) -> None:
+    """Threads and messages; raises `StartFailure` where a promised GPU is not there."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise StartFailure(
+            FailureReason.ACCELERATOR_MISSING,
+            "the pool promises a GPU, but torch sees none; check the driver and the device plugin of the node, "
+            "and that the runtime image carries torch with CUDA",
+        )
+    # Ray tells OpenMP to use one thread where an actor asks for no CPU.
+    torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+@contextmanager
+def failures_told(uri: str) -> Iterator[None]:
+    """Turn what libraries raise for a bad folder into a `StartFailure`."""
+    try:
+        yield
+    except StartFailure:
+        raise
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise StartFailure(FailureReason.MODEL_TOO_LARGE, f"{uri}: memory ended while loading: {error}") from error
+    except Exception as error:
+        raise _invalid(uri, f"{type(error).__name__}: {error}") from error
+
+
+def pad(rows: list[list[int]], filler: int, device: Any) -> torch.Tensor:
+    """The rows as one tensor, each filled up to the longest."""
+    width = max(map(len, rows))
+    return torch.tensor([row + [filler] * (width - len(row)) for row in rows], device=device)
+
+
+def _max_tokens(settings: Any, tokenizer: Any) -> int:
+    text = settings.get_text_config()
+    positions = getattr(text, "max_position_embeddings", None) or 512
+    if text.model_type in POSITIONS_AFTER_PADDING:
+        positions -= (text.pad_token_id or 0) + 1
+    return min(int(positions), int(tokenizer.model_max_length))
+
+
+def _invalid(uri: str, message: str) -> StartFailure:
+    return StartFailure(FailureReason.MODEL_INVALID, f"{uri}: {message}")
