@@ -1,10 +1,12 @@
-"""The CLI against the cluster: the same words as the status, one service's lines from all its replicas."""
+"""The CLI against the cluster: the same words as the status, one service's lines and numbers from all its replicas."""
 
 import json
+import re
+import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
-from e2e.cluster import CLI, run
+from e2e.cluster import CLI, SYSTEM, items, run, until
 from e2e.traffic import post
 
 if TYPE_CHECKING:
@@ -30,3 +32,12 @@ def test_get_status_logs(make: "Maker") -> None:
     assert lines
     assert {line["service"] for line in lines} == {service.model}
     assert any(line["event"] == "request" and line["endpoint"] == "completions" for line in lines)
+    counted = f'ray_modelyard_requests_total{{.*endpoint="completions".*service="{service.model}".*status="200".*}} 1.0'
+    until("Ray's port to tell of the request", lambda: re.search(counted, _numbers_of_workers()), within=30)
+
+
+def _numbers_of_workers() -> str:
+    """What Prometheus reads of all Ray workers."""
+    pods = items("pods", SYSTEM, "ray.io/node-type=worker")
+    urls = [f"http://{pod['status']['podIP']}:8080/metrics" for pod in pods if pod["status"].get("podIP")]
+    return "".join(urllib.request.urlopen(url, timeout=10).read().decode() for url in urls)  # noqa: S310 - the pods'

@@ -49,7 +49,11 @@ FULL: Manifest = {
         "redis": {"storage": {"size": "2Gi", "storageClassName": "fast"}},
         "allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"models": "shared"}}},
     },
-    "metrics": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "interval": "1m"}},
+    "metrics": {
+        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "interval": "1m"},
+        "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "dashboard": {"enabled": True},
+    },
     "networkPolicies": {"enabled": False},
     "cleanup": {"timeoutSeconds": 60},
 }

@@ -36,7 +36,7 @@ def restricted(kubectl: Kubectl) -> str:
 
 @by_variant
 def test_the_api_server_takes_every_object(kubectl: Kubectl, restricted: str, variant: str) -> None:
-    objects = [each for each in rendered(VARIANTS[variant]) if each["kind"] != "ServiceMonitor"]
+    objects = [each for each in rendered(VARIANTS[variant]) if not each["kind"].endswith("Monitor")]
     answer = kubectl("create", "--dry-run=server", "-f", "-", manifest=objects)
     assert answer.code == 0, answer.error
     assert "Warning" not in answer.error
@@ -209,7 +209,7 @@ def test_pull_secrets_of_the_default_cluster_are_its_own_where_it_names_some() -
 
 def test_without_cleanup_pool_and_cluster_there_is_nothing_of_them() -> None:
     kinds = {each["kind"] for each in rendered(MINIMAL)}
-    assert not kinds & {"Job", "AcceleratorPool", "ServingCluster", "ServiceMonitor"}
+    assert not kinds & {"Job", "AcceleratorPool", "ServingCluster", "ServiceMonitor", "PodMonitor"}
     assert not [each for each in rendered(MINIMAL) if each["metadata"]["name"] == "modelyard-cleanup"]
 
 

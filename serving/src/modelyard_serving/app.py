@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from modelyard_serving.contract import DEPLOYMENT, ReplicaConfig
 from modelyard_serving.journal import Journal
+from modelyard_serving.ray_meters import RayMeters
 from modelyard_serving.replica import Replica
 
 
@@ -18,7 +19,7 @@ class ModelDeployment:
     """What Ray Serve sees of a replica."""
 
     def __init__(self) -> None:
-        self._replica = Replica(Journal.open())
+        self._replica = Replica(Journal.open(), RayMeters())
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         """Ray Serve's hook for an application that belongs to the replica."""

@@ -1,24 +1,40 @@
-"""The replica's Prometheus metrics, in a registry of its own; every series names the service and the revision."""
+"""The replica's metrics; every series names the service and the revision.
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+Where OpenTelemetry's semantic conventions for generative AI have a name, it is theirs, in Prometheus' spelling.
+"""
+
+from collections.abc import Sequence
 
 from modelyard_serving.contract import StartLedger
 from modelyard_serving.engines.protocol import EngineStats
+from modelyard_serving.meters import AllMeters, Instrument, Meters, PrometheusMeters
 
 LABELS = ("service", "revision")
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, float("inf"))
+OPERATION = "gen_ai_operation_name"
+ERROR = "error_type"
+
+REQUEST_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+FIRST_TOKEN_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+TOKEN_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+"""Bounds in seconds, as the conventions advise them."""
+
+OPERATIONS = {"chat.completions": "chat", "completions": "text_completion"}
+"""Endpoints by the conventions' names for what they do; all others keep their own."""
 
 
 class ReplicaMetrics:
     """Counts what one replica does for one revision of one service."""
 
-    def __init__(self, service: str, revision: str) -> None:
-        self._registry = CollectorRegistry()
-        self._names = (service, revision)
+    def __init__(self, service: str, revision: str, *others: Meters) -> None:
+        """`others` take the same numbers as Prometheus."""
+        self._prometheus = PrometheusMeters()
+        self._meters = AllMeters(self._prometheus, *others)
+        self._names = {"service": service, "revision": revision}
         self._requests = self._counter("requests", "Requests by endpoint and status.", "endpoint", "status")
         self._tokens = self._counter("tokens", "Tokens of prompts and of answers.", "kind")
-        self._seconds = self._histogram("request_seconds", "Seconds of whole requests.", "endpoint")
-        self._first_token = self._histogram("first_token_seconds", "Seconds to an answer's first token.")
+        self._seconds = self._histogram("request_duration", "Whole requests.", REQUEST_S, OPERATION, ERROR)
+        self._first_token = self._histogram("time_to_first_token", "Until the first token.", FIRST_TOKEN_S, OPERATION)
+        self._token = self._histogram("time_per_output_token", "Each token after the first.", TOKEN_S, OPERATION)
         self._running = self._gauge("running_requests", "Requests that the engine works on.")
         self._queued = self._gauge("queued_requests", "Requests that wait for the engine.")
         self._batches = self._counter("batches", "Batches that the engine has computed.")
@@ -28,36 +44,48 @@ class ReplicaMetrics:
 
     def request_done(self, endpoint: str, status: int, seconds: float) -> None:
         """Count a request, however it ended."""
-        self._requests.labels(*self._names, endpoint, str(status)).inc()
-        self._seconds.labels(*self._names, endpoint).observe(seconds)
+        self._requests.record(1, self._names | {"endpoint": endpoint, "status": str(status)})
+        error = str(status) if status >= 400 else ""
+        self._seconds.record(seconds, self._names | {OPERATION: _operation(endpoint), ERROR: error})
 
-    def tokens_done(self, prompt: int, completion: int, first_token_s: float | None) -> None:
-        """Count the tokens of a request."""
-        self._tokens.labels(*self._names, "prompt").inc(prompt)
-        self._tokens.labels(*self._names, "completion").inc(completion)
-        if first_token_s is not None:
-            self._first_token.labels(*self._names).observe(first_token_s)
+    def tokens_done(self, endpoint: str, prompt: int, completion: int, times: tuple[float, float] | None) -> None:
+        """Count the tokens of a request; `times` are the seconds to its first token and to its last."""
+        self._tokens.record(prompt, self._names | {"kind": "prompt"})
+        self._tokens.record(completion, self._names | {"kind": "completion"})
+        if times is None:
+            return
+        labels = self._names | {OPERATION: _operation(endpoint)}
+        self._first_token.record(times[0], labels)
+        if completion > 1:
+            self._token.record((times[1] - times[0]) / (completion - 1), labels)
 
     def started(self, ledger: StartLedger) -> None:
         """Note where the start spent its time."""
         phases = {"imports": ledger.imports_s, "load": ledger.load_s, "warmup": ledger.warmup_s}
         for phase, seconds in phases.items():
-            self._start.labels(*self._names, phase).set(seconds)
+            self._start.record(seconds, self._names | {"phase": phase})
 
-    def render(self, stats: EngineStats) -> bytes:
-        """All series in Prometheus' text format, the engine's own as they are now."""
-        self._running.labels(*self._names).set(stats.running)
-        self._queued.labels(*self._names).set(stats.queued)
-        self._batches.labels(*self._names).inc(stats.batches - self._told.batches)
-        self._batch_items.labels(*self._names).inc(stats.batch_items - self._told.batch_items)
+    def engine(self, stats: EngineStats) -> None:
+        """What the engine has on its hands now, and what it has done since the last time."""
+        self._running.record(stats.running, self._names)
+        self._queued.record(stats.queued, self._names)
+        self._batches.record(stats.batches - self._told.batches, self._names)
+        self._batch_items.record(stats.batch_items - self._told.batch_items, self._names)
         self._told = stats
-        return generate_latest(self._registry)
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"modelyard_{name}", text, (*LABELS, *labels), registry=self._registry)
+    def render(self) -> bytes:
+        """All series in Prometheus' text format."""
+        return self._prometheus.render()
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(f"modelyard_{name}", text, (*LABELS, *labels), registry=self._registry)
+    def _counter(self, name: str, text: str, *labels: str) -> Instrument:
+        return self._meters.counter(f"modelyard_{name}", text, (*LABELS, *labels))
 
-    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
-        return Histogram(f"modelyard_{name}", text, (*LABELS, *labels), registry=self._registry, buckets=SECONDS)
+    def _gauge(self, name: str, text: str, *labels: str) -> Instrument:
+        return self._meters.gauge(f"modelyard_{name}", text, (*LABELS, *labels))
+
+    def _histogram(self, name: str, text: str, bounds: Sequence[float], *labels: str) -> Instrument:
+        return self._meters.histogram(f"gen_ai_server_{name}_seconds", text, (*LABELS, *labels), bounds)
+
+
+def _operation(endpoint: str) -> str:
+    return OPERATIONS.get(endpoint, endpoint)

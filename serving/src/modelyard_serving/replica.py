@@ -12,6 +12,7 @@ from modelyard_serving.failure import StartFailure
 from modelyard_serving.http.app import build_http_app
 from modelyard_serving.journal import Journal
 from modelyard_serving.kinds.catalog import choose_kind
+from modelyard_serving.meters import Meters
 from modelyard_serving.metrics import ReplicaMetrics
 from modelyard_serving.models.folder import open_folder
 from modelyard_serving.service import Loaded, Service
@@ -21,8 +22,10 @@ from modelyard_serving.start import Start
 class Replica:
     """One model behind one ASGI application that follows the configuration."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, *meters: Meters) -> None:
+        """`meters` take the metrics beside Prometheus."""
         self._journal = journal
+        self._meters = meters
         self._service: Service | None = None
         # Before a model is there, the server only needs an answer to ASGI's lifespan messages.
         self._http: ASGIApp = Starlette()
@@ -49,7 +52,7 @@ class Replica:
         except StartFailure as failure:
             self._journal.write("failed", level="error", reason=failure.reason.value, message=failure.message)
             raise
-        metrics = ReplicaMetrics(config.service, config.revision)
+        metrics = ReplicaMetrics(config.service, config.revision, *self._meters)
         metrics.started(ledger)
         self._serve(Service(config, loaded, ledger, self._journal, metrics, int(time.time())))
         self._journal.write("ready", **loaded.facts, **ledger.model_dump())
@@ -58,6 +61,7 @@ class Replica:
         """Raise `EngineFailed` when the engine works no more."""
         if self._service is not None:
             self._service.loaded.model.check()
+            self._service.measure()
 
     def close(self) -> None:
         """Stop the engine."""

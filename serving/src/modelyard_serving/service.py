@@ -57,3 +57,7 @@ class Service:
     metrics: ReplicaMetrics
     loaded_at: int
     """Seconds since the epoch; `created` of the model in OpenAI's list."""
+
+    def measure(self) -> None:
+        """Note in the metrics what the engine has on its hands now."""
+        self.metrics.engine(self.loaded.model.stats())

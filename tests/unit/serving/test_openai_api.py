@@ -325,7 +325,10 @@ async def test_each_request_is_counted_and_logged_without_its_content(client: ht
         f'modelyard_requests_total{{endpoint="chat.completions",{names},status="200"}} 1.0',
         f'modelyard_requests_total{{endpoint="chat.completions",{names},status="400"}} 1.0',
         f'modelyard_tokens_total{{kind="completion",{names}}} 3.0',
-        f"modelyard_first_token_seconds_count{{{names}}} 1.0",
+        f'gen_ai_server_time_to_first_token_seconds_count{{gen_ai_operation_name="chat",{names}}} 1.0',
+        f'gen_ai_server_time_per_output_token_seconds_count{{gen_ai_operation_name="chat",{names}}} 1.0',
+        f'gen_ai_server_request_duration_seconds_count{{error_type="",gen_ai_operation_name="chat",{names}}} 1.0',
+        f'gen_ai_server_request_duration_seconds_count{{error_type="400",gen_ai_operation_name="chat",{names}}} 1.0',
         f"modelyard_running_requests{{{names}}} 0.0",
         f"modelyard_queued_requests{{{names}}} 0.0",
     ):

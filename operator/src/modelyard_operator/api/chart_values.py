@@ -149,18 +149,33 @@ class DefaultServingCluster(Values):
     )
 
 
-class ServiceMonitor(Values):
-    """For the Prometheus operator."""
+class Monitor(Values):
+    """A ServiceMonitor or PodMonitor of the Prometheus operator."""
 
-    enabled: Flag = Field(default=False, description="Whether there is one for the operator and the gateways.")
+    enabled: Flag = Field(default=False, description="Whether there is one.")
     labels: dict[str, LabelValue] = Field(default={}, description="Labels by which your Prometheus selects it.")
     interval: str = Field(default="30s", pattern=r"^[0-9]+(s|m)$", description="How often it scrapes.")
 
 
-class Metrics(Values):
-    """Prometheus metrics, on the Services labelled modelyard.dev/metrics=true."""
+class Dashboard(Values):
+    """A ConfigMap with a Grafana dashboard of services and operator."""
 
-    service_monitor: ServiceMonitor = Field(default=ServiceMonitor(), description="For the Prometheus operator.")
+    enabled: Flag = Field(default=False, description="Whether there is one.")
+    labels: dict[str, LabelValue] = Field(
+        default={"grafana_dashboard": "1"}, description="Labels by which your Grafana's sidecar finds it."
+    )
+
+
+class Metrics(Values):
+    """Prometheus metrics: the platform's on Services labelled modelyard.dev/metrics=true, services' on the Ray pods."""
+
+    service_monitor: Monitor = Field(
+        default=Monitor(), description="A ServiceMonitor of the operator and the gateways, for the Prometheus operator."
+    )
+    pod_monitor: Monitor = Field(
+        default=Monitor(), description="A PodMonitor of the Ray pods, which have the numbers of services and of Ray."
+    )
+    dashboard: Dashboard = Field(default=Dashboard(), description="A Grafana dashboard; it needs both monitors.")
 
 
 class NetworkPolicies(Values):

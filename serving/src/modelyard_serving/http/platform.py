@@ -42,6 +42,5 @@ class PlatformEndpoints:
     async def metrics(self, request: Request) -> Response:
         """Prometheus' text format."""
         request.scope["modelyard.record"].endpoint = "metrics"
-        stats = self._service.loaded.model.stats()
-        text = self._service.metrics.render(stats)
-        return Response(text, media_type=CONTENT_TYPE_LATEST)
+        self._service.measure()
+        return Response(self._service.metrics.render(), media_type=CONTENT_TYPE_LATEST)

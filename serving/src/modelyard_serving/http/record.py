@@ -23,6 +23,7 @@ class RequestRecord:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     first_token_s: float | None = None
+    last_token_s: float | None = None
     finish: str | None = None
     """Why the answer ended; of several choices each one's reason, in the order of their ends."""
     error: str | None = None
@@ -30,9 +31,17 @@ class RequestRecord:
 
     def tokens(self, made: int) -> None:
         """So many tokens of the answer are there now."""
-        if self.first_token_s is None and made:
-            self.first_token_s = time.monotonic() - self.began
+        if made:
+            self.last_token_s = time.monotonic() - self.began
+            if self.first_token_s is None:
+                self.first_token_s = self.last_token_s
         self.completion_tokens = made
+
+    def times(self) -> tuple[float, float] | None:
+        """Seconds to the first token and to the last; None where there was none."""
+        if self.first_token_s is None or self.last_token_s is None:
+            return None
+        return self.first_token_s, self.last_token_s
 
     def ended(self, reason: str) -> None:
         """A choice is complete."""
@@ -78,7 +87,7 @@ class Recording:
     def _write(self, record: RequestRecord, method: str, status: int) -> None:
         seconds = time.monotonic() - record.began
         self._metrics.request_done(record.endpoint, status, seconds)
-        self._metrics.tokens_done(record.prompt_tokens, record.completion_tokens, record.first_token_s)
+        self._metrics.tokens_done(record.endpoint, record.prompt_tokens, record.completion_tokens, record.times())
         self._journal.write(
             "request", level="error" if status >= 500 else "info", id=record.request_id or None, method=method,
             endpoint=record.endpoint, status=status, seconds=round(seconds, 4), user=record.user,
