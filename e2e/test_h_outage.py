@@ -42,6 +42,9 @@ def test_a_minute_without_api_server_and_operator(resident: "Resident") -> None:
         until("traffic after the outage", lambda: load.count > before + 100, within=60)
     assert load.failures == []
     print(f"{load.count} requests, slowest {load.slowest_s:.2f} s")
+    # By itself the kubelet looks for pods to start again after up to a minute, by client-go's back-off.
+    for step in ("stop", "start"):
+        run(hack, step, "kubelet")
     resident.service.wait(within=120)
     kubectl("rollout", "status", "-n", SYSTEM, "deployment/modelyard-operator", "--timeout=180s", timeout=200)
 
