@@ -78,6 +78,13 @@ def until(what: str, look: Callable[[], Value | None], *, within: float) -> Valu
         time.sleep(0.5)
 
 
+def operator_holds_the_lease() -> bool:
+    """Whether there is one operator, and it may write."""
+    lease = get("lease", "modelyard-operator", SYSTEM) or {}
+    pods = [p["metadata"]["name"] for p in items("pods", SYSTEM, "app.kubernetes.io/component=operator")]
+    return len(pods) == 1 and str(lease.get("spec", {}).get("holderIdentity", "")).startswith(pods[0])
+
+
 def pod_processes(pattern: str) -> set[int]:
     """Processes in pods of the one-node cluster by a pattern of their command lines, as its machine sees them."""
     found = {int(pid) for pid in run("pgrep", "-f", pattern, check=False).split()}

@@ -4,7 +4,19 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from e2e.cluster import RELEASE, REPOSITORY, SYSTEM, Service, get, items, kubectl, replica_processes, run, until
+from e2e.cluster import (
+    RELEASE,
+    REPOSITORY,
+    SYSTEM,
+    Service,
+    get,
+    items,
+    kubectl,
+    operator_holds_the_lease,
+    replica_processes,
+    run,
+    until,
+)
 from e2e.traffic import Load
 
 if TYPE_CHECKING:
@@ -72,13 +84,7 @@ def _upgrade_operator() -> None:
     image = ("--set", f"serving.image={NEXT}", "--set", "serving.rayVersion=2.60.1")
     settings = (*image, "--set", "operator.resyncSeconds=301")
     run("helm", "upgrade", RELEASE, chart, "-n", SYSTEM, "--reuse-values", *settings, "--wait", "--timeout", "120s")
-    until("the new operator to hold the Lease", _holds_the_lease, within=60)
-
-
-def _holds_the_lease() -> bool:
-    lease = get("lease", "modelyard-operator", SYSTEM) or {}
-    pods = [p["metadata"]["name"] for p in items("pods", SYSTEM, "app.kubernetes.io/component=operator")]
-    return len(pods) == 1 and str(lease.get("spec", {}).get("holderIdentity", "")).startswith(pods[0])
+    until("the new operator to hold the Lease", operator_holds_the_lease, within=60)
 
 
 def _moved(service: Service, old: str) -> bool:
