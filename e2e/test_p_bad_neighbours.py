@@ -22,9 +22,9 @@ LONG_CONTEXT = 20_000
 @pytest.mark.skipif("MODELYARD_E2E_MODELS" not in os.environ, reason="stops a process of the one-node cluster")
 def test_only_they_suffer(make: "Maker", resident: "Resident", models_folder: Path) -> None:
     """One eats all its memory, one never answers, one crashes when it loads; eight clients ask a good one."""
-    folder = models_folder / "gpt2-long"
-    _with_long_context(models_folder / "gpt2-small", folder)
-    eater, silent = make("eater", "pvc://models/gpt2-long"), make("silent")
+    folder = models_folder / "hungry"
+    _make_hungry(models_folder / "gpt2-small", folder)
+    eater, silent = make("eater", "pvc://models/hungry"), make("silent")
     try:
         for service in (eater, silent):
             service.wait(within=300)
@@ -51,18 +51,19 @@ def test_only_they_suffer(make: "Maker", resident: "Resident", models_folder: Pa
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _with_long_context(source: Path, target: Path) -> None:
-    """A copy of the small GPT-2 with more positions, which repeat those that it has, and plain attention."""
-    import torch
-    from safetensors.torch import load_file, save_file
+def _make_hungry(tokenizer_of: Path, target: Path) -> None:
+    """A GPT-NeoX of random weights with plain attention: only the engine for every model takes it, and computes a
+    prompt at once."""
+    from transformers import AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM
 
-    shutil.copytree(source, target, dirs_exist_ok=True)
-    config = json.loads((target / "config.json").read_text())
-    config |= {"n_positions": LONG_CONTEXT, "attn_implementation": "eager"}
-    (target / "config.json").write_text(json.dumps(config))
-    weights = load_file(source / "model.safetensors")
-    name = next(key for key in weights if key.endswith("wpe.weight"))
-    positions: torch.Tensor = weights[name]
-    weights[name] = positions.repeat(-(-LONG_CONTEXT // len(positions)), 1)[:LONG_CONTEXT].contiguous()
-    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
-    (target / "model.safetensors").chmod(0o644)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_of)
+    config = GPTNeoXConfig(
+        vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
+        max_position_embeddings=LONG_CONTEXT, bos_token_id=0, eos_token_id=0, attn_implementation="eager",
+    )  # fmt: skip
+    GPTNeoXForCausalLM(config).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    facts = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps(facts | {"attn_implementation": "eager"}))
+    for file in target.iterdir():
+        file.chmod(0o644)
