@@ -7,7 +7,8 @@ from aiohttp import web
 from bench.operator.kube_api import KubeApi
 from bench.operator.ray import running
 
-from modelyard_gateway.routes import CONFIG_MAP, CONFIG_MAP_KEY
+from modelyard_gateway.published import published_text
+from modelyard_gateway.routes import CONFIG_MAP
 
 NAMESPACE = "modelyard"
 LABELS = {"app.kubernetes.io/name": "modelyard", "app.kubernetes.io/component": "gateway"}
@@ -46,6 +47,7 @@ class FakeGateways:
         """Take up each document, until cancelled."""
         async for event, manifest in self._api.follow(f"/api/v1/namespaces/{NAMESPACE}/configmaps"):
             if event != "DELETED" and manifest["metadata"]["name"] == CONFIG_MAP:
-                version = json.loads(manifest["data"][CONFIG_MAP_KEY])["version"]
+                text = published_text(manifest.get("data"), manifest.get("binaryData"))
+                version = json.loads(text or "{}").get("version")
                 await asyncio.sleep(APPLY_S)
                 self._version = version

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bench.operator.kube_api import Manifest, all_of
 from bench.operator.scene import OURS, Scene, told, until
 
-CONVERGE_WITHIN_S = 1800
+CONVERGE_WITHIN_S = 3600
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ async def change_settings(scene: Scene, count: int) -> Changed:
         async def written() -> bool:
             return any(at >= begun for at in await scene.puts())
 
-        await until(written, "the Serve config is written", 60)
+        await until(written, "the Serve config is written", 300)
         return await scene.quiet(begun) - begun
 
     return await _changed(scene, count, change)
@@ -137,7 +137,7 @@ async def change_model(scene: Scene, count: int) -> Changed:
             switched = time.time()
             return bool(service["status"].get("activeRevision") != old and is_ready(service))
 
-        await until(active, "the new revision is active", 60)
+        await until(active, "the new revision is active", 300)
         await scene.quiet(begun, for_s=8)
         return switched - begun
 
@@ -165,7 +165,7 @@ def _path(scene: Scene, number: int) -> str:
 
 async def rest(scene: Scene, seconds: float) -> Rested:
     """Do nothing, once the loops of AcceleratorPools, which look every minute, have told the last change."""
-    await scene.quiet(time.time() - 1, for_s=62, within_s=240)
+    await scene.quiet(time.time() - 1, for_s=62, within_s=900)
     begun, cpu = time.time(), scene.operator.cpu_s()
     await asyncio.sleep(seconds)
     requests = scene.audit.since(begun)
@@ -189,7 +189,7 @@ async def restart(scene: Scene) -> Restarted:
         line = 'modelyard_reconcile_seconds_count{kind="ModelService",outcome="ok"}'
         return await scene.metric(line) >= scene.size.services
 
-    await until(looked, "every loop has looked", 600)
+    await until(looked, "every loop has looked", 1800)
     seconds = time.time() - begun
     await asyncio.sleep(10)
     requests = scene.audit.since(begun)

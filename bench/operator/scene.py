@@ -92,7 +92,7 @@ class Scene:
         writes = [request.at for request in self.audit.since(since) if request.is_write]
         return max([since, *writes, *(at for at in await self.puts() if at >= since)])
 
-    async def quiet(self, since: float, *, for_s: float = QUIET_S, within_s: float = 60) -> float:
+    async def quiet(self, since: float, *, for_s: float = QUIET_S, within_s: float = 300) -> float:
         """Wait until nothing was written for a while; when the last write was."""
         deadline = time.time() + within_s
         while time.time() < deadline:
@@ -145,8 +145,8 @@ async def scene(size: Size, folder: Path) -> AsyncIterator[Scene]:
                     standins.check()
                     return await made.metric('modelyard_loops{kind="ServingCluster"}') == size.clusters
 
-                await until(up, "the operator sees the ServingClusters", 60)
-                await made.quiet(time.time() - 5, for_s=4, within_s=180)
+                await until(up, "the operator sees the ServingClusters", 300)
+                await made.quiet(time.time() - 5, for_s=4, within_s=600)
                 yield made
                 operator = made.operator
         finally:

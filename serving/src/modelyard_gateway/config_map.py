@@ -10,7 +10,8 @@ from typing import Any
 import aiohttp
 from kubernetes.aio import client
 
-from modelyard_gateway.routes import CONFIG_MAP, CONFIG_MAP_KEY
+from modelyard_gateway.published import published_text
+from modelyard_gateway.routes import CONFIG_MAP
 
 logger = logging.getLogger(__name__)
 
@@ -51,15 +52,16 @@ class ConfigMapSource:
         """One LIST and the watches that continue it, until one fails."""
         listed = await self._api.list_namespaced_config_map(**self._selected, _request_timeout=30)
         for item in listed.items:
-            if text := (item.data or {}).get(CONFIG_MAP_KEY):
+            if text := published_text(item.data, item.binary_data):
                 yield text
         resource_version = listed.metadata.resource_version
         while True:
             async for event in self._watched(resource_version):
                 found = event["object"]
                 resource_version = found["metadata"]["resourceVersion"]
-                text = (found.get("data") or {}).get(CONFIG_MAP_KEY)
-                if event["type"] in {"ADDED", "MODIFIED"} and text:
+                if event["type"] in {"ADDED", "MODIFIED"} and (
+                    text := published_text(found.get("data"), found.get("binaryData"))
+                ):
                     yield text
             await asyncio.sleep(_BETWEEN_WATCHES_S)
 

@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 from kubernetes.aio import client
 
+from modelyard_gateway import published
 from modelyard_gateway.config_map import ConfigMapSource
 
 
@@ -28,7 +29,7 @@ class ApiServer:
         if "watch" in request.query:
             return await self._watch(request)
         status, text = await self.lists.get()
-        items = [] if text is None else [{"metadata": {"name": "modelyard-routes"}, "data": {"routes.json": text}}]
+        items = [] if text is None else [{"metadata": {"name": "modelyard-routes"}, **published.publishable(text)}]
         body = {"kind": "ConfigMapList", "apiVersion": "v1", "metadata": {"resourceVersion": "100"}, "items": items}
         return web.json_response(body, status=status)
 
@@ -40,7 +41,7 @@ class ApiServer:
         return response
 
     def event(self, kind: str, text: str, version: str) -> None:
-        found = {"metadata": {"resourceVersion": version}, "data": {"routes.json": text}}
+        found = {"metadata": {"resourceVersion": version}, **published.publishable(text)}
         self.lines.put_nowait(json.dumps({"type": kind, "object": found}).encode() + b"\n")
 
 
@@ -65,6 +66,27 @@ async def documents(server: ApiServer) -> AsyncIterator[AsyncIterator[str]]:
         await documents.aclose()  # type: ignore[attr-defined]
     server.lines.put_nowait(None)
     await runner.cleanup()
+
+
+async def test_an_event_may_be_as_long_as_a_config_map(server: ApiServer, documents: AsyncIterator[str]) -> None:
+    server.lists.put_nowait((200, "one"))
+    assert await anext(documents) == "one"
+    long = "x" * 900_000
+    server.event("MODIFIED", long, "101")
+    server.event("MODIFIED", "three", "102")
+    assert await anext(documents) == long
+    assert await anext(documents) == "three"
+    assert [("watch" in query) for query in server.queries] == [False, True], "it began anew"
+
+
+async def test_a_packed_document_is_read_in_a_list_and_in_a_watch(
+    server: ApiServer, documents: AsyncIterator[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "_MOST_TEXT", 1)
+    server.lists.put_nowait((200, "first"))
+    assert await anext(documents) == "first"
+    server.event("MODIFIED", "second", "101")
+    assert await anext(documents) == "second"
 
 
 async def test_what_is_there_comes_first_and_then_what_changes(

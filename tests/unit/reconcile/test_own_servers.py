@@ -130,3 +130,28 @@ async def test_while_a_gateway_of_the_first_release_is_there_the_document_is_one
     await turns(world, 3)
     assert world.document == newest
     assert world.conditions(MODEL_SERVICE)["Ready"] == ("True", "Serving")
+
+
+async def asked_for_a_proof(world: World) -> tuple[set[str], set[str]]:
+    """Whom the proof of a service asks that comes last of ten, and its own workers."""
+    for number in range(9):
+        world.apply_service(f"pvc://models/{number}", name=f"neighbour-{number}")
+    await world.settle()
+    world.proofs.clear()
+    world.apply_service(replicas=2)
+    await world.settle()
+    asked = {address.removesuffix(":8000") for address, prefix in world.proofs if "/smollm2/" in prefix}
+    return asked, set(replicas(world))
+
+
+async def test_a_proof_asks_its_own_workers_the_head_and_a_few_others(world: World) -> None:
+    asked, mine = await asked_for_a_proof(world)
+    (head,) = (address.removesuffix(":8265") for address in world.serves)
+    assert asked > mine | {head}
+    assert len(asked - mine - {head}) == 4
+
+
+async def test_a_proof_asks_every_worker_while_a_gateway_leads_to_all_alike(world: World) -> None:
+    world.add_gateway("10.9.0.3", schema=1)
+    asked, mine = await asked_for_a_proof(world)
+    assert len(asked) == 9 + len(mine) + 1

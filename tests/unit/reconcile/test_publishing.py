@@ -9,6 +9,7 @@ import pytest
 from tests.unit.fakes.virtual_time import run_virtually
 from tests.unit.reconcile.world import CLUSTER, SERVICE, World
 
+from modelyard_gateway import published
 from modelyard_gateway.routes import CONFIG_MAP as ROUTES_NAME
 from modelyard_operator.desired.routes import route_document
 from modelyard_operator.kube.client import CONFIG_MAP, CONTROLLER_REVISION, MODEL_SERVICE, POD
@@ -134,3 +135,26 @@ def test_documents_that_take_long_are_made_with_pauses(monkeypatch: pytest.Monke
         assert at == pytest.approx([at[0], at[0] + 0.4, at[0] + 0.8])
 
     run_virtually(main())
+
+
+async def test_a_document_too_large_for_a_config_map_is_packed_and_rests(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.apply_service()
+    await world.settle()
+    monkeypatch.setattr(published, "_MOST_TEXT", 1)
+    world.apply_service("pvc://models/other")
+    await world.settle()
+    routes = world.kube.find(CONFIG_MAP, ROUTES_NAME, namespace="modelyard")
+    assert routes is not None
+    assert not routes.get("data")
+    assert set(routes["binaryData"]) == {published.PACKED_KEY}
+    (route,) = world.document.routes
+    assert [f"/_r/{application.replace('.', '/')}" for application in world.applications] == [route.prefix]
+    before = len(world.kube.writes)
+    world.start_operator()
+    await world.settle()
+    assert len(world.kube.writes) == before
+    world.kube.put({**routes, "binaryData": {published.PACKED_KEY: "bm8gZ3ppcA=="}})
+    await world.settle()
+    assert world.document.routes == (route,)

@@ -14,8 +14,9 @@ from typing import Any
 from tests.unit.desired.samples import cluster_manifest, pool_manifest, service_manifest
 from tests.unit.fakes.kube import FakeKube
 
+from modelyard_gateway.published import published_text
 from modelyard_gateway.routes import CONFIG_MAP as ROUTES_NAME
-from modelyard_gateway.routes import CONFIG_MAP_KEY, SCHEMA, SCHEMA_ANNOTATION, RouteDocument
+from modelyard_gateway.routes import SCHEMA, SCHEMA_ANNOTATION, RouteDocument
 from modelyard_operator.desired.names import COMPONENT_LABEL
 from modelyard_operator.desired.routes import routed_revisions
 from modelyard_operator.kube.client import (
@@ -398,8 +399,7 @@ class World:
             serve.step()
         routes = self.kube.find(CONFIG_MAP, ROUTES_NAME, namespace="modelyard")
         if routes is not None:
-            version = RouteDocument.from_json(routes["data"][CONFIG_MAP_KEY]).version
-            self.gateways |= dict.fromkeys(self.gateways.keys() - self.deaf, version)
+            self.gateways |= dict.fromkeys(self.gateways.keys() - self.deaf, self.document.version)
 
     def _redis(self) -> None:
         """The controllers of claims and StatefulSets."""
@@ -521,7 +521,7 @@ class World:
     def document(self) -> RouteDocument:
         routes = self.kube.find(CONFIG_MAP, ROUTES_NAME, namespace="modelyard")
         assert routes is not None
-        return RouteDocument.from_json(routes["data"][CONFIG_MAP_KEY])
+        return RouteDocument.from_json(published_text(routes.get("data"), routes.get("binaryData")) or "")
 
     def conditions(self, kind: Kind = MODEL_SERVICE, key: Key = SERVICE) -> dict[str, tuple[str, str]]:
         """Status and reason by type."""
@@ -547,7 +547,7 @@ class World:
                 for m in self.kube.all(RAY_CLUSTER)
             ],
             "pods": sorted(m["metadata"]["name"] for m in self.kube.all(POD)),
-            "routes": routes["data"][CONFIG_MAP_KEY] if routes else None,
+            "routes": self.document.to_json() if routes else None,
             "services": {
                 name: (
                     [(c["type"], c["status"], c["reason"], c["message"]) for c in status.get("conditions", [])],

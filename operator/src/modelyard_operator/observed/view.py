@@ -3,11 +3,15 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from zlib import crc32
 
 from modelyard_operator.observed.failures import Failure
 from modelyard_operator.observed.kuberay import RayClusterFacts
 from modelyard_operator.observed.pods import PodFacts
 from modelyard_operator.observed.serve import ApplicationFacts
+
+_OTHERS = 4
+"""How many workers without a replica of an application speak for all that have none."""
 
 
 def ways(
@@ -55,6 +59,19 @@ class RayClusterView:
     def ways(self) -> tuple[PodFacts, ...]:
         """The pods that gateways may send requests to."""
         return ways(self.pods, self.leaving, listening(self.serving))
+
+    def ways_of(self, application: str) -> tuple[PodFacts, ...]:
+        """The ways on which gateways that know the own servers of a route bring it its requests.
+
+        Those are the workers with a replica of it, and the head where no worker is up. Of the other workers, which get
+        requests only when one of its own has just gone, there are a few: Serve tells them all alike.
+        """
+        own = (self.serving or {}).get(application)
+        if not own:
+            return self.ways
+        led_to = [pod for pod in self.ways if pod.is_head or pod.address in own]
+        others = [pod for pod in self.ways if not pod.is_head and pod.address not in own]
+        return (*led_to, *sorted(others, key=lambda pod: crc32(f"{application} {pod.name}".encode()))[:_OTHERS])
 
     def concerns(self, application: str, group: str) -> tuple[object, ...]:
         """What of this the service of a revision depends on, by the revision's application and worker group.

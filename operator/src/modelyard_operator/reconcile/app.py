@@ -79,6 +79,8 @@ class App:
     """By service: two that come up at once must not count on the same worker."""
     pools: PoolLedger = field(default_factory=PoolLedger)
     """Who has how many workers of which pool."""
+    names_own_servers: bool = False
+    """Whether the route document that stands leads each service to its own workers first; else to all alike."""
     routed: dict[Key, Routed] = field(default_factory=dict)
     """Where every gateway leads a service's requests; absent while they change."""
 

@@ -260,12 +260,10 @@ class ModelServiceLoop:
             memory.failing, memory.failed_at = steps.failed.name, self._app.clock()
 
     async def _prove(self, revision: Revision, view: ClusterView, memory: _Memory) -> None:
-        """Ask for a real inference on every way that the gateways may take.
-
-        Those are the head and the workers with a replica of any service: Ray Serve listens nowhere else.
-        """
+        """Ask for a real inference on the ways that the gateways take."""
         cluster = view.ray_clusters[revision.ray_cluster]
-        addresses = [pod.address for pod in cluster.ways]
+        ways = cluster.ways_of(revision.application) if self._app.names_own_servers else cluster.ways
+        addresses = [pod.address for pod in ways]
         timeout_s = min(PROOF_TIMEOUT_S, self._app.settings.stuck_after_s / 2)
         asked = [
             self._app.prober.prove(f"{address}:{SERVE_PORT}", revision.prefix, timeout_s=timeout_s)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from modelyard_gateway.routes import CONFIG_MAP, CONFIG_MAP_KEY, SCHEMA, SCHEMA_ANNOTATION, RouteDocument
+from modelyard_gateway.published import publishable, published_text
+from modelyard_gateway.routes import CONFIG_MAP, SCHEMA, SCHEMA_ANNOTATION, RouteDocument
 from modelyard_operator.api.model_service import ModelService
 from modelyard_operator.desired.names import CLUSTER_LABEL, MANAGED_LABEL
 from modelyard_operator.desired.revision import Revision
@@ -78,7 +79,7 @@ class RoutePublisher:
         await self._pause()
         namespace = self._app.settings.namespace
         standing = await self._app.kube.get(CONFIG_MAP_KIND, CONFIG_MAP, namespace=namespace)
-        before = ((standing or {}).get("data") or {}).get(CONFIG_MAP_KEY, "")
+        before = _text_in(standing or {})
         schema = schema_of(await self._gateways())
         rendered = await self._seen(before, schema)
         leads = rendered.leads
@@ -88,7 +89,9 @@ class RoutePublisher:
         wanted = rendered.leads
         # Gateways may leave the old way as soon as the new one is published: from here on it is not certain any more.
         self._learn({key: at.revision for key, at in self._app.routed.items() if wanted.get(key) == at.revision})
+        self._app.names_own_servers = self._app.names_own_servers and rendered.document.schema_version >= SCHEMA
         await self._publish(rendered, standing)
+        self._app.names_own_servers = rendered.document.schema_version >= SCHEMA
         self._latest = wanted
         self._published.pop(rendered.version, None)
         self._published[rendered.version] = wanted
@@ -152,7 +155,7 @@ class RoutePublisher:
                 "namespace": self._app.settings.namespace,
                 "labels": {MANAGED_LABEL: "true"},
             },
-            "data": {CONFIG_MAP_KEY: rendered.text},
+            **publishable(rendered.text),
         }
         if await self._app.upkeep.keep(wanted, standing) is standing:
             return
@@ -183,6 +186,14 @@ class RoutePublisher:
         for key in before.keys() | after.keys():
             if before.get(key) != after.get(key):
                 self._app.wakeups.wake(MODEL_SERVICE, key)
+
+
+def _text_in(config_map: Manifest) -> str:
+    """The document that stands, as text; empty where there is none, or nothing that anybody could read."""
+    try:
+        return published_text(config_map.get("data"), config_map.get("binaryData")) or ""
+    except ValueError:
+        return ""
 
 
 def _document_in(text: str) -> RouteDocument | None:
