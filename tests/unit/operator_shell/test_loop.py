@@ -12,6 +12,7 @@ from tests.unit.fakes.virtual_time import run_virtually
 from modelyard_operator.kube.client import ACCELERATOR_POOL, MODEL_SERVICE, Manifest
 from modelyard_operator.kube.errors import Conflict, Forbidden, Unavailable
 from modelyard_operator.ray.client import ServeUnreachable
+from modelyard_operator.reconcile import loop
 from modelyard_operator.reconcile.finalizer import FINALIZER
 from modelyard_operator.reconcile.heartbeat import Heartbeat
 from modelyard_operator.reconcile.loop import CONFLICTS_AT_ONCE, MAX_BACKOFF_S, Controlled, Loops
@@ -317,3 +318,28 @@ def test_a_look_that_hangs_is_stuck(scripted: Scripted) -> None:
         assert scripted.heartbeat.stuck() == ["ModelService team/x has been at work for 121 s"]
 
     scripted.run(100, then=ask)
+
+
+def test_few_are_looked_at_for_the_first_time_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "BEGINNING", 2)
+    looks: dict[str, list[float]] = {name: [] for name in "abcde"}
+
+    async def look(key: Key) -> Result:
+        looks[key.name].append(asyncio.get_running_loop().time())
+        await asyncio.sleep(10)
+        if key.name == "b" and len(looks["b"]) == 1:
+            raise Unavailable("the API server is busy")
+        return Result(requeue_after_s=5)
+
+    async def main() -> None:
+        loops = Scripted().loops()
+        loops.kinds = {ACCELERATOR_POOL: Controlled(look, finalizer=False)}
+        for name in looks:
+            loops.seen(ACCELERATOR_POOL, Key("", name))
+        await asyncio.sleep(60)
+        await loops.stop()
+
+    run_virtually(main())
+    assert [times[0] for times in looks.values()] == [0, 0, 10, 10, 20]
+    assert looks["a"][1] == 15, "whoever has begun waits for nobody"
+    assert looks["b"][1] == 20, "one that failed begins once more"

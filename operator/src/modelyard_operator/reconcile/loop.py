@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import random
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from modelyard_operator.kube.client import Kind, KubeClient
@@ -21,6 +23,9 @@ CONFLICTS_AT_ONCE = 5
 """How many conflicts in a row are tried again at once; then the loop backs off as after any error."""
 FIRST_BACKOFF_S = 1.0
 MAX_BACKOFF_S = 60.0
+BEGINNING = 100
+"""How many objects of a kind are looked at for the first time at once. With thousands that come together their requests
+would wait in one queue until they time out, and be asked again."""
 JITTER = 0.2
 """Waits are stretched by up to this share, so that loops that started together drift apart."""
 
@@ -58,6 +63,9 @@ class Loops:
     """Gives numbers from 0 to 1."""
 
     _tasks: dict[tuple[Kind, Key], asyncio.Task[None]] = field(default_factory=dict, init=False)
+    _beginning: dict[Kind, asyncio.Semaphore] = field(
+        default_factory=lambda: defaultdict(lambda: asyncio.Semaphore(BEGINNING)), init=False
+    )
 
     def seen(self, kind: Kind, key: Key) -> None:
         """The object exists, or did a moment ago: wake its loop, or start it."""
@@ -92,9 +100,12 @@ class Loops:
     async def _turns(self, kind: Kind, key: Key) -> None:
         held = not self.kinds[kind].finalizer
         failures = conflicts = 0
+        begun = False
         while True:
             await self.permitted()
-            turn = await self._turn(kind, key, hold=not held)
+            async with nullcontext() if begun else self._beginning[kind]:
+                turn = await self._turn(kind, key, hold=not held)
+            begun = begun or turn.result is not None
             if turn.result is not None:
                 held, failures, conflicts = True, 0, 0
                 if turn.result.done:
