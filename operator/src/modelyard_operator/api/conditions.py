@@ -79,6 +79,7 @@ class Reason(StrEnum):
     KUBERAY_UNSUPPORTED = "KubeRayUnsupported"
     HEAD_STARTING = "HeadStarting"
     HEAD_GONE = "HeadGone"
+    AUTOSCALER_GONE = "AutoscalerGone"
     NO_STORAGE_CLASS = "NoStorageClass"
     REDIS_NOT_READY = "RedisNotReady"
     SERVE_UNREACHABLE = "ServeUnreachable"

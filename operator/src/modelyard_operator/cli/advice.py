@@ -73,6 +73,7 @@ ADVICE = {
     Reason.KUBERAY_UNSUPPORTED: ("Have KubeRay upgraded with its CRDs.", "kubectl get crd rayclusters.ray.io -o yaml"),
     Reason.HEAD_STARTING: ("Wait for the Ray head; see where it stands.", _HEAD),
     Reason.HEAD_GONE: ("Wait: KubeRay starts another head; see why it went.", _HEAD),
+    Reason.AUTOSCALER_GONE: ("See whether its head is replaced, and why its autoscaler ended.", _HEAD),
     Reason.NO_STORAGE_CLASS: ("Name a StorageClass in the ServingCluster's spec.redis.storage.", _RUNTIME),
     Reason.REDIS_NOT_READY: ("Wait, or see why the Redis of the ServingCluster does not come up.", _DESCRIBE_PODS),
     Reason.SERVE_UNREACHABLE: ("See whether the Ray head is well.", _HEAD),

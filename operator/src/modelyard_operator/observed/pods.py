@@ -8,6 +8,8 @@ from typing import Any
 from modelyard_operator.api.conditions import Reason
 from modelyard_operator.observed.failures import Failure
 
+_AUTOSCALER = "autoscaler"
+"""KubeRay's name of the container in the head."""
 _IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 
 
@@ -27,6 +29,8 @@ class PodFacts:
     created: datetime | None = None
     scheduled: datetime | None = None
     started: datetime | None = None
+    autoscaler_ended: bool = False
+    """A head in which Ray runs on without its autoscaler, which nothing starts again."""
 
 
 def parse_pods(pods: Iterable[Mapping[str, Any]]) -> tuple[PodFacts, ...]:
@@ -66,7 +70,15 @@ def _pod(pod: Mapping[str, Any]) -> PodFacts:
         created=_time(metadata.get("creationTimestamp")),
         scheduled=_time(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
         started=started,
+        autoscaler_ended=_autoscaler_ended(pod.get("spec") or {}, containers),
     )
+
+
+def _autoscaler_ended(spec: Mapping[str, Any], containers: Iterable[Mapping[str, Any]]) -> bool:
+    states = {container.get("name"): container.get("state") or {} for container in containers}
+    autoscaler = states.pop(_AUTOSCALER, {})
+    runs_on = any("running" in state for state in states.values())
+    return spec.get("restartPolicy") == "Never" and "terminated" in autoscaler and runs_on
 
 
 def _trouble(

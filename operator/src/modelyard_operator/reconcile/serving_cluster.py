@@ -23,6 +23,7 @@ from modelyard_operator.observed.kuberay import kuberay_trouble
 from modelyard_operator.observed.view import ClusterView, RayClusterView
 from modelyard_operator.reconcile.app import App
 from modelyard_operator.reconcile.guards import Guards
+from modelyard_operator.reconcile.heads import Heads
 from modelyard_operator.reconcile.pool_division import RayClusterState
 from modelyard_operator.reconcile.pool_ledger import Place
 from modelyard_operator.reconcile.ray_clusters import RayClusters, Standing
@@ -56,6 +57,7 @@ class ServingClusterLoop:
         self._redis = RedisKeeper(app)
         self._writer = ServeWriter(app)
         self._guards = Guards(app)
+        self._heads = Heads(app)
         self._resting = Resting(app, self._writer)
         self._kuberay_fine: datetime | None = None
         """When KubeRay was last seen to be all right."""
@@ -154,6 +156,7 @@ class ServingClusterLoop:
                     tenants.confirm()
                     await self._ray_clusters.put_away(key, live)
                     self._writer.forget(Key(key.namespace, name))
+                    self._heads.forget(Key(key.namespace, name))
                 continue
             if live is None and name != current:
                 continue  # Its revisions say what ran there; without it they have nothing to run on and move on.
@@ -169,8 +172,10 @@ class ServingClusterLoop:
             made.append(applied)
             state = RayClusterState(Place(key, name), tenants, standing.pods_of(name), standing.pools)
             seen = await self._writer.serve(applied, state)
+            left = await self._heads.tend(cluster, applied, standing)
             views[name] = replace(
                 seen,
+                trouble=left or seen.trouble,
                 deaths=self._app.deaths.of(key.namespace, name, self._app.clock()),
                 serving=self._serving(key, name, seen),
                 leaving=standing.leaving_of(name),
