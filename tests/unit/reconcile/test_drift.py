@@ -327,3 +327,21 @@ async def test_groups_that_somebody_takes_away_are_told(world: World) -> None:
     world.kube.put({**ray(world), "spec": {**ray(world)["spec"], "workerGroupSpecs": []}})
     await world.settle()
     assert len(told(world)) == 1
+
+
+async def test_a_write_that_may_have_been_done_is_blamed_on_nobody(world: World) -> None:
+    """The API server's answer was lost: what stands then is the operator's own, and another change follows."""
+
+    def wanted(value: str) -> Manifest:
+        metadata = {"name": "kept", "namespace": "modelyard"}
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"value": value}}
+
+    standing = await world.app.upkeep.keep(wanted("first"), None)
+    world.kube.dies_after = len(world.kube.writes) + 1
+    with pytest.raises(Unavailable):
+        await world.app.upkeep.keep(wanted("second"), standing)
+    live = world.kube.find(CONFIG_MAP, "kept", namespace="modelyard")
+    assert live is not None
+    assert live["data"] == {"value": "second"}
+    await world.app.upkeep.keep(wanted("third"), live)
+    assert told(world) == []
