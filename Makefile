@@ -101,9 +101,9 @@ e2e-all: setup models  ## The same with the scenarios that take long
 	  hack/cluster exec -- $(BIN)/pytest e2e --timeout 600 --durations 30 --durations-min 3 $(SELECTED) $(E2E)
 
 .PHONY: bench-operator
-bench-operator: setup  ## How the operator grows: SIZES="10 100 1000" services, REST=30 seconds at rest
+bench-operator: setup  ## How the operator grows: SIZES="10 100 1000 5000" services, REST=30 seconds at rest
 	hack/cluster tools etcd kube-apiserver kubectl helm kuberay-operator >/dev/null
-	PYTHONPATH=.:hack $(PYTHON) -m bench.operator --sizes $(or $(SIZES),10 100 1000) --rest $(or $(REST),30)
+	PYTHONPATH=.:hack $(PYTHON) -m bench.operator --sizes $(or $(SIZES),10 100 1000 5000) --rest $(or $(REST),30)
 
 .PHONY: demo
 demo: models  ## Serve SmolLM2 on this machine and ask it a question; KEEP=1 leaves it up, PORT=8000

@@ -21,7 +21,8 @@ from bench.operator.measurements import (
     rest,
     restart,
 )
-from bench.operator.report import summary, table
+from bench.operator.peer import Peer, peer, ray_clusters
+from bench.operator.report import rest_log, summary, table
 from bench.operator.scene import Size, scene
 
 from modelyard_hack.addons import kuberay_manifests
@@ -40,6 +41,7 @@ class Run:
     model: Changed
     rested: Rested
     restarted: Restarted
+    peer: Peer
 
 
 async def run(size: Size, options: argparse.Namespace) -> Run:
@@ -56,7 +58,10 @@ async def run(size: Size, options: argparse.Namespace) -> Run:
             say(f"  models changed, p99 {model.percentile(0.99):.0f} ms")
             restarted = await restart(here)
             say(f"  restarted in {restarted.seconds:.1f} s")
-            return Run(size, converged, settings, model, rested, restarted)
+            manifests = await ray_clusters(here.api)
+    kuberay = await peer(manifests, options.rest)
+    say(f"  KubeRay's operator: {len(manifests)} RayClusters with {kuberay.pods} pods in {kuberay.seconds:.1f} s")
+    return Run(size, converged, settings, model, rested, restarted, kuberay)
 
 
 def say(text: str) -> None:
@@ -70,7 +75,7 @@ def clusters_for(services: int) -> int:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.operator", description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1000], help="numbers of services")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1000, 5000], help="numbers of services")
     parser.add_argument("--clusters", type=int, help="ServingClusters (one for 50 services, at most 100)")
     parser.add_argument("--rest", type=float, default=30, help="seconds at rest")
     parser.add_argument("--changes", type=int, default=30, help="changes of settings")
@@ -99,6 +104,8 @@ def main() -> int:
     if chosen.json:
         chosen.json.write_text(json.dumps([asdict(each) for each in runs], indent=1))
     print(table(runs))
+    for each in runs:
+        print(rest_log(each))
     print(summary(next((each for each in runs if each.size.services == 1000), runs[-1])))
     return 0
 

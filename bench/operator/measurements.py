@@ -3,7 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from bench.operator.kube_api import Manifest, all_of
@@ -46,7 +47,8 @@ class Rested:
     seconds: float
     written: tuple[str, ...]
     """To the API server and to Ray."""
-    requests: int
+    asked: Mapping[str, int]
+    """All requests in the API server's audit log, by verb and resource; Leases are not in there."""
     cpu_pct: float
     """Of one core."""
     rss_mb: float
@@ -173,7 +175,7 @@ async def rest(scene: Scene, seconds: float) -> Rested:
     return Rested(
         seconds=seconds,
         written=(*written, *("PUT" for at in await scene.puts() if at >= begun)),
-        requests=len(requests),
+        asked=Counter(f"{each.verb} {each.resource}" for each in requests),
         cpu_pct=100 * (scene.operator.cpu_s() - cpu) / seconds,
         rss_mb=scene.operator.rss_mb(),
     )

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from bench.operator.measured import WRITES
+
 if TYPE_CHECKING:
     from bench.operator.__main__ import Run
 
@@ -23,7 +25,7 @@ ROWS: tuple[tuple[str, Figure], ...] = (
     ("  p99 ms", lambda run: run.model.percentile(0.99)),
     ("  API requests per change", lambda run: run.model.requests),
     ("rest: writes", lambda run: len(run.rested.written)),
-    ("  API requests per s", lambda run: run.rested.requests / run.rested.seconds),
+    ("  API requests per s", lambda run: sum(run.rested.asked.values()) / run.rested.seconds),
     ("  CPU, % of a core", lambda run: run.rested.cpu_pct),
     ("  memory, MB", lambda run: run.rested.rss_mb),
     ("restart: until all loops looked, s", lambda run: run.restarted.seconds),
@@ -31,6 +33,11 @@ ROWS: tuple[tuple[str, Figure], ...] = (
     ("  API requests", lambda run: run.restarted.requests),
     ("  writes", lambda run: run.restarted.writes),
     ("  peak memory, MB", lambda run: run.restarted.peak_rss_mb),
+    ("KubeRay's operator, the same RayClusters: pods", lambda run: run.peer.pods),
+    ("  until all are ready, s", lambda run: run.peer.seconds),
+    ("  CPU, s", lambda run: run.peer.cpu_s),
+    ("  peak memory, MB", lambda run: run.peer.peak_rss_mb),
+    ("  rest: CPU, % of a core", lambda run: run.peer.rest_cpu_pct),
 )
 
 
@@ -55,6 +62,17 @@ def _cells(runs: Sequence["Run"], figure: Figure) -> list[str]:
         before = run.size.services, value
         cells.append(text)
     return cells
+
+
+def rest_log(run: "Run") -> str:
+    """What the API server's audit log has of the operator at rest, writes first."""
+    rested = run.rested
+    asked = sorted(rested.asked.items(), key=lambda each: (each[0].split()[0] not in WRITES, -each[1]))
+    told = ", ".join(f"{count} {what}" for what, count in asked)
+    return (
+        f"audit log, {run.size.services} services, {rested.seconds:.0f} s at rest: {len(rested.written)} writes "
+        f"(Lease renewals, one every 3 s, are not logged); all requests: {told}"
+    )
 
 
 def summary(run: "Run") -> str:
