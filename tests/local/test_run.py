@@ -30,7 +30,7 @@ MODEL = "default/gpt2-small"
 PROMPT = "The import statement"
 MARK = "MODELYARD_TEST_RUN"
 CLIENTS = 8
-LIMIT = 8 + 64
+LIMIT = 32 + 64
 """Requests that a replica takes on: its default max_running and max_queued."""
 
 
@@ -187,7 +187,10 @@ def test_a_client_that_leaves_frees_its_place(served: Served) -> None:
 
 async def test_more_than_the_queue_takes_is_told_to_come_back(served: Served) -> None:
     async with openai.AsyncOpenAI(base_url=served.url, api_key="none", max_retries=0, timeout=200) as client:
-        asking = (client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=40) for _ in range(LIMIT + 20))
+        asking = (
+            client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=400, extra_body={"ignore_eos": True})
+            for _ in range(LIMIT + 20)
+        )
         answers = await asyncio.gather(*asking, return_exceptions=True)
     refused = [answer for answer in answers if isinstance(answer, openai.RateLimitError)]
     assert len(answers) - len(refused) >= LIMIT

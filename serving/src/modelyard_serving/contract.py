@@ -66,7 +66,7 @@ class ModelConfig(_Contract):
 class EngineConfig(_Contract):
     """How much work the replica takes on at once."""
 
-    max_running: int = Field(default=8, ge=1, description="Requests that the engine works on at the same time.")
+    max_running: int = Field(default=32, ge=1, description="Requests that the engine works on at the same time.")
     max_queued: int = Field(default=64, ge=0, description="Requests that wait; one more is answered with 429.")
 
 
@@ -100,6 +100,8 @@ class StartLedger(BaseModel):
     imports_s: float = Field(description="Seconds for importing torch and transformers.")
     load_s: float = Field(description="Seconds for checking and reading the model's files.")
     warmup_s: float = Field(description="Seconds for the first inferences.")
+    engine: str | None = Field(default=None, description="The engine that the model got; None: its task has but one.")
+    slower_because: str | None = Field(default=None, description="Why it is not the fastest one.")
 
 
 class Proof(BaseModel):

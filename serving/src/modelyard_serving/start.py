@@ -15,6 +15,7 @@ class Start:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._spent: dict[str, float] = {}
+        self._engine: dict[str, str | None] = {}
 
     @contextmanager
     def phase(self, name: str, **facts: Any) -> Iterator[None]:
@@ -25,9 +26,14 @@ class Start:
         self._spent[name] = round(time.monotonic() - began, 3)
         self._journal.write("phase-ends", phase=name, seconds=self._spent[name])
 
+    def engine(self, name: str, *, slower_because: str | None = None) -> None:
+        """Which engine the model got, and why it is not the fastest one."""
+        self._engine = {"engine": name, "slower_because": slower_because}
+
     def ledger(self) -> StartLedger:
-        """Where the time went."""
+        """Where the time went, and for which engine."""
         spent = self._spent
         return StartLedger(
-            imports_s=spent["imports"], load_s=round(spent["check"] + spent["load"], 3), warmup_s=spent["warmup"]
-        )
+            imports_s=spent["imports"], load_s=round(spent["check"] + spent["load"], 3), warmup_s=spent["warmup"],
+            **self._engine,
+        )  # fmt: skip

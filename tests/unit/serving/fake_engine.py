@@ -54,6 +54,7 @@ class FakeEngine:
     tokens: list[int] = field(default_factory=list)
     ending: FinishReason | EngineFailed | None = FinishReason.LENGTH
     refusal: Exception | None = None
+    name: str = "fake"
     context_length: int = 20
     end_tokens: frozenset[int] = frozenset({0})
     requests: list[GenerationRequest] = field(default_factory=list)

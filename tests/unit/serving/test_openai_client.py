@@ -121,7 +121,7 @@ async def test_logprobs_are_told_without_others_and_not_told_unasked(client: ope
     alone = (await _text(client, logprobs=0, temperature=0)).choices[0].logprobs
     assert [list(top) for top in alone.top_logprobs] == [[token] for token in alone.tokens]
     assert (await _text(client)).choices[0].logprobs is None
-    content = (await _chat(client, logprobs=True, max_tokens=3)).choices[0].logprobs.content
+    content = (await _chat(client, logprobs=True, max_tokens=3, temperature=0)).choices[0].logprobs.content
     assert [token.top_logprobs for token in content] == [[], [], []]
     assert (await _chat(client, max_tokens=3)).choices[0].logprobs is None
 

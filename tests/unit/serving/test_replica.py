@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.unit.serving.tiny import config_for
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from modelyard_serving.contract import EngineConfig, FailureReason
 from modelyard_serving.engines.protocol import EngineFailed
@@ -51,6 +52,25 @@ async def test_the_journal_tells_each_phase_with_its_time(replica: Replica, log:
     replica.check()
 
 
+async def test_the_ready_line_tells_the_engine_and_why_it_is_not_the_faster_one(
+    replica: Replica, log: Path, llama: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "neox"
+    shutil.copytree(llama, other)
+    settings = GPTNeoXConfig(
+        vocab_size=320, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=64, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    GPTNeoXForCausalLM(settings).save_pretrained(other)
+    await replica.configure(config_for(llama))
+    await replica.configure(config_for(other, revision="ffffffff"))
+    ready = [entry for entry in _entries(log) if entry["event"] == "ready"]
+    assert [(entry["engine"], entry.get("slower_because")) for entry in ready] == [
+        ("batching", None),
+        ("transformers", "there is no decoder for GPTNeoXForCausalLM"),
+    ]
+
+
 async def test_limits_change_without_a_new_load(replica: Replica, log: Path, llama: Path) -> None:
     await replica.configure(config_for(llama))
     await replica.configure(config_for(llama, engine=EngineConfig(max_running=1), request_timeout_s=5))
@@ -75,7 +95,7 @@ async def test_a_stuck_engine_fails_the_health_check(
     def unwell(_: object) -> None:
         raise EngineFailed("stuck")
 
-    monkeypatch.setattr("modelyard_serving.engines.transformers_engine.TransformersEngine.check", unwell)
+    monkeypatch.setattr("modelyard_serving.engines.batching.engine.BatchingEngine.check", unwell)
     with pytest.raises(EngineFailed, match="stuck"):
         replica.check()
 

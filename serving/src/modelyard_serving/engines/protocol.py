@@ -148,6 +148,10 @@ class Engine(Protocol):
     """Works on many generations at once."""
 
     @property
+    def name(self) -> str:
+        """What operators call it."""
+
+    @property
     def context_length(self) -> int:
         """The most tokens that prompt and answer may have together."""
 

@@ -41,6 +41,18 @@ class Sampler:
         else:
             scores = torch.softmax(_truncated(logits / self._sampling.temperature, self._sampling), dim=-1)
             token = int(torch.multinomial(scores, 1, generator=self._random))
+        return self.take(token)
+
+    @property
+    def takes_best(self) -> bool:
+        """Whether the next token is the one with the highest logit, whatever the logits are."""
+        sampling = self._sampling
+        plain = not (_remembers(sampling) or sampling.logit_bias or self._constraint)
+        ends_may_come = self._made >= self._min_tokens or not len(self._ends)
+        return plain and ends_may_come and sampling.temperature < GREEDY_BELOW
+
+    def take(self, token: int) -> int:
+        """Go on with `token`, which is returned."""
         self._made += 1
         if self._history is not None:
             self._history.add(token)

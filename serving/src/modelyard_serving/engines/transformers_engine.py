@@ -1,8 +1,8 @@
-"""The first engine: any causal language model of transformers, one step for each running choice in turn.
+"""The slower engine: any causal language model of transformers, one step for each running choice in turn.
 
 A choice's tokens are computed alone, in the shapes that transformers' own `generate` uses, so greedy answers are the
 same token for token whatever else runs. All choices advance and stream at the same pace. Throughput is that of a
-single choice; batching is for the engine that takes this one's place.
+single choice; models that the batching engine knows get that one.
 """
 
 import copy
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from modelyard_serving.contract import EngineConfig
+from modelyard_serving.engines.generation import Choice, EngineGeneration
 from modelyard_serving.engines.logprobs import logprobs
 from modelyard_serving.engines.protocol import (
     EngineFailed,
@@ -25,14 +26,17 @@ from modelyard_serving.engines.protocol import (
     QueueFull,
     TokenEvent,
 )
-from modelyard_serving.engines.transformers_generation import Choice, TransformersGeneration
 
 STUCK_AFTER_S = 120.0
 """A step that takes longer is not slow but stuck."""
+MOST_RUNNING = 8
+"""More at once would not be faster, and each has keys and values in memory that nothing bounds."""
 
 
 class TransformersEngine:
     """Runs the model in one thread of its own."""
+
+    name = "transformers"
 
     def __init__(
         self,
@@ -65,8 +69,8 @@ class TransformersEngine:
     def end_tokens(self) -> frozenset[int]:
         return self._end_tokens
 
-    def submit(self, request: GenerationRequest) -> TransformersGeneration:
-        generation = TransformersGeneration(request, self._ends(request), self._model.device, self._drop_cancelled)
+    def submit(self, request: GenerationRequest) -> EngineGeneration:
+        generation = EngineGeneration(request, self._ends(request), self._model.device, self._drop_cancelled)
         with self._changed:
             if self._closing or not self._thread.is_alive():
                 raise EngineFailed("the engine has stopped")
@@ -123,8 +127,7 @@ class TransformersEngine:
                 left = {choice.generation for choice in (*self._running, *self._waiting)}
                 self._running.clear()
                 self._waiting.clear()
-            for generation in left:
-                generation.emit(EngineFailed("the engine has stopped"))
+            EngineGeneration.emit((generation, EngineFailed("the engine has stopped")) for generation in left)
 
     def _next_round(self) -> list[Choice]:
         """Wait for work and say which choices take a step now; empty when the engine closes."""
@@ -135,7 +138,7 @@ class TransformersEngine:
                         choice.cache = None  # the request's other choices may go on for long
                 self._running = [choice for choice in self._running if not choice.cancelled]
                 busy = _count(self._running)
-                while self._waiting and busy < self._config.max_running:
+                while self._waiting and busy < min(self._config.max_running, MOST_RUNNING):
                     self._running.append(self._waiting.popleft())
                     busy += 1
                 if self._running:
@@ -158,7 +161,7 @@ class TransformersEngine:
             with self._changed:
                 self._running.remove(choice)
             choice.cache = None
-        choice.generation.emit(event)
+        EngineGeneration.emit([(choice.generation, event)])
 
     def _step(self, choice: Choice) -> TokenEvent:
         request, ends = choice.generation.request, choice.generation.ends
@@ -182,8 +185,9 @@ class TransformersEngine:
         generation = choice.generation
         if generation.begun is None:
             generation.begun = self._forward(generation.request.prompt, None)
+        logits: torch.Tensor
         logits, cache = generation.begun
-        if generation.has_others_to_begin(choice):
+        if any(other.made == 0 and not other.cancelled for other in generation.choices if other is not choice):
             cache = copy.deepcopy(cache)
         else:
             generation.begun = None

@@ -2,7 +2,7 @@
 
 from modelyard_serving.contract import ReplicaConfig, Task
 from modelyard_serving.http.openai import TextEndpoints
-from modelyard_serving.models.folder import ModelFiles, check_weights
+from modelyard_serving.models.folder import RUNTIME_BYTES, ModelFiles, check_weights
 from modelyard_serving.service import Loaded
 from modelyard_serving.start import Start
 from modelyard_serving.tasks.text_generation import TextGeneration
@@ -23,7 +23,7 @@ class TextGenerationKind:
             folder = check_weights(files, config.memory_bytes)
         with start.phase("imports"):
             # Here and not above: the import takes seconds and belongs into the ledger of the start.
-            from modelyard_serving.engines.transformers_engine import TransformersEngine
+            from modelyard_serving.engines.choice import choose_engine
             from modelyard_serving.models import causal_lm
 
             settings = causal_lm.import_architecture(folder, config.model.uri)
@@ -31,10 +31,12 @@ class TextGenerationKind:
             loaded = causal_lm.load_causal_lm(folder, settings, config)
         with start.phase("warmup"):
             causal_lm.warm_up(loaded, config.model.uri)
-        engine = TransformersEngine(
-            loaded.model, context_length=loaded.context_length, end_tokens=loaded.end_tokens, config=config.engine
-        )
-        text = TextGeneration(engine, loaded.tokenizer)
+            chosen = choose_engine(
+                loaded.model, config, context_length=loaded.context_length, end_tokens=loaded.end_tokens,
+                taken_bytes=folder.load_bytes + RUNTIME_BYTES,
+            )  # fmt: skip
+        start.engine(chosen.engine.name, slower_because=chosen.slower_because)
+        text = TextGeneration(chosen.engine, loaded.tokenizer)
         return Loaded(
             text, lambda service: TextEndpoints(service, text).routes, {"task": self.task, "chat": text.can_chat}
         )
