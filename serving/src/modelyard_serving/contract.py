@@ -39,6 +39,8 @@ class Task(StrEnum):
 
     TEXT_GENERATION = "text-generation"
     EMBEDDINGS = "embeddings"
+    TEXT_CLASSIFICATION = "text-classification"
+    RERANK = "rerank"
 
 
 class FailureReason(StrEnum):

@@ -178,6 +178,7 @@ def test_a_folder_that_tells_no_task(folder: Path, config: dict[str, object], wo
 @pytest.mark.parametrize(
     ("architecture", "modules", "task"),
     [
+        ("BertForSequenceClassification", False, Task.TEXT_CLASSIFICATION),
         ("GPT2LMHeadModel", False, Task.TEXT_GENERATION),
         ("Qwen3ForCausalLM", False, Task.TEXT_GENERATION),
         ("Qwen3ForCausalLM", True, Task.EMBEDDINGS),

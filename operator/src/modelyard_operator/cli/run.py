@@ -177,4 +177,8 @@ def _example(facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
             return "chat/completions", {"messages": [{"role": "user", "content": QUESTION}]}
         case {"task": Task.EMBEDDINGS}:
             return "embeddings", {"input": "Python is"}
+        case {"task": Task.TEXT_CLASSIFICATION}:
+            return "classify", {"input": "Python is fun"}
+        case {"task": Task.RERANK}:
+            return "rerank", {"query": "What is Python?", "documents": ["a snake", "a language"]}
     return "completions", {"prompt": "Python is", "max_tokens": 32}

@@ -62,6 +62,6 @@ def check_model(name: str, served: str) -> None:
         raise ApiError(404, message, param="model", code="model_not_found")
 
 
-def json_answer(answer: BaseModel) -> Response:
+def json_answer(answer: BaseModel, *, leave_out_null: bool = False) -> Response:
     """The answer as it goes out."""
-    return Response(answer.model_dump_json(), media_type="application/json")
+    return Response(answer.model_dump_json(exclude_none=leave_out_null), media_type="application/json")

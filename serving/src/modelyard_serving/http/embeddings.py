@@ -1,60 +1,28 @@
 """OpenAI's endpoint for embeddings."""
 
 import base64
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field, PlainValidator
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from modelyard_serving.http.body import ModelRequest, json_answer, read_body
 from modelyard_serving.http.departure import while_connected
+from modelyard_serving.http.inputs import Inputs, ReadTokens, read_tokens
 from modelyard_serving.http.record import record_of
 from modelyard_serving.service import Service
 from modelyard_serving.tasks.embeddings import Embeddings
-from modelyard_serving.tasks.text_inputs import TextInput
-
-MAX_INPUTS = 2048
-"""As at OpenAI."""
-
-
-class Inputs(BaseModel):
-    """One input, `alone`, or a list of them."""
-
-    all: tuple[TextInput, ...]
-    alone: bool
-
-
-def _read_inputs(value: Any) -> Inputs:
-    if isinstance(value, str) or _are_tokens(value):
-        return Inputs(all=(value,), alone=True)
-    texts = isinstance(value, list) and all(isinstance(text, str) for text in value)
-    if not texts and not (isinstance(value, list) and all(text == [] or _are_tokens(text) for text in value)):
-        raise ValueError("must be a text, a list of texts, a list of tokens, or a list of such lists")
-    if not 1 <= len(value) <= MAX_INPUTS:
-        raise ValueError(f"has {len(value)} inputs: from 1 to {MAX_INPUTS} go in one request")
-    return Inputs(all=tuple(value), alone=False)
-
-
-def _are_tokens(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(token) is int for token in value)
 
 
 class EmbeddingRequest(ModelRequest):
     """POST /v1/embeddings."""
 
-    input: Annotated[Inputs, PlainValidator(_read_inputs)]
+    input: Inputs
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(default=None, ge=1)
     user: str | None = Field(default=None, max_length=200, description="Written to the request log.")
-
-
-class ReadTokens(BaseModel):
-    """Usage of a request that makes no tokens."""
-
-    prompt_tokens: int
-    total_tokens: int
 
 
 class Embedding(BaseModel):
@@ -93,8 +61,7 @@ class EmbeddingEndpoints:
         record.prompt_tokens = embedded.tokens
         written = _as_base64 if body.encoding_format == "base64" else _as_floats
         data = [Embedding(index=index, embedding=written(vector)) for index, vector in enumerate(embedded.vectors)]
-        usage = ReadTokens(prompt_tokens=embedded.tokens, total_tokens=embedded.tokens)
-        return json_answer(EmbeddingList(data=data, model=config.service, usage=usage))
+        return json_answer(EmbeddingList(data=data, model=config.service, usage=read_tokens(embedded.tokens)))
 
 
 def _as_floats(vector: Any) -> list[float]:
