@@ -473,3 +473,14 @@ async def test_events_tell_of_transitions_only(world: World) -> None:
 def _groups(world: World) -> list[Manifest]:
     (ray,) = world.kube.all(RAY_CLUSTER)
     return list(ray["spec"]["workerGroupSpecs"])
+
+
+async def test_a_field_of_newer_crds_is_named_with_what_is_older(world: World) -> None:
+    world.apply_service(tomorrow={"a": 1})
+    await turns(world, 2)
+    assert world.conditions()["Accepted"] == ("False", "InvalidSpec")
+    assert "does not know spec.tomorrow" in world.message("Accepted")
+    assert "Upgrade the operator" in world.message("Accepted")
+    world.apply_service(replicas=-1)
+    await turns(world, 2)
+    assert "Upgrade the operator" not in world.message("Accepted")

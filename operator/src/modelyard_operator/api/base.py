@@ -89,6 +89,11 @@ def explain(error: ValidationError) -> str:
     return "; ".join(f"{_path(one)}: {one['msg']}".removeprefix(": ") for one in error.errors())
 
 
+def unknown_fields(error: ValidationError) -> list[str]:
+    """The fields that the model does not have."""
+    return [_path(one) for one in error.errors() if one["type"] == "extra_forbidden"]
+
+
 def _path(one: ErrorDetails) -> str:
     parts = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in one["loc"])
     return f"{parts}{one.get('ctx', {}).get('field', '')}".removeprefix(".")

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 
 from pydantic import ValidationError
 
-from modelyard_operator.api.base import StatusModel, explain
+from modelyard_operator.api.base import StatusModel, explain, unknown_fields
 from modelyard_operator.api.model_service import ModelService
 from modelyard_operator.desired.names import CLUSTER_LABEL, CLUSTER_NAMESPACE_LABEL, MANAGED_LABEL, SERVICE_LABEL
 from modelyard_operator.desired.revision import Revision, from_manifest
@@ -42,12 +42,23 @@ def parse(model: type[Model], manifest: Manifest) -> Model:
     try:
         read = model.model_validate(manifest)
     except ValidationError as error:
-        raise InvalidSpec(explain(error)) from error
+        raise InvalidSpec(explain(error) + _of_which_release(error)) from error
     _parsed[at] = manifest, read
     _parsed.move_to_end(at)
     if len(_parsed) > _PARSED:
         _parsed.popitem(last=False)
     return read
+
+
+def _of_which_release(error: ValidationError) -> str:
+    """The API server keeps no field that its CRD lacks: one that is unknown here comes with another release's CRDs."""
+    unknown = unknown_fields(error)
+    if not unknown:
+        return ""
+    return (
+        f". This operator does not know {', '.join(unknown)}, which the CRDs had when it was written: they are newer "
+        "than the operator. Upgrade the operator to their release, or take the field out"
+    )
 
 
 async def services_of(kube: Reader) -> list[ModelService]:
