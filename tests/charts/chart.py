@@ -46,6 +46,7 @@ FULL: Manifest = {
             "proxy": {"httpsProxy": "http://proxy.example.com:3128"},
         },
         "head": {"cpu": 1, "memory": "6Gi"},
+        "modelCache": {"size": "50Gi", "claim": "cache"},
         "redis": {"storage": {"size": "2Gi", "storageClassName": "fast"}},
         "allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"models": "shared"}}},
     },

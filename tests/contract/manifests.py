@@ -48,7 +48,8 @@ def gpu_pool(**spec: Any) -> Manifest:
 
 RIGHT = (
     service(),
-    service(name="7b-chat", replicas=0),
+    service(uri="hf://acme/tiny-2.5_b"),
+    service(uri="hf://acme/tiny@refs/pr/7", name="7b-chat", replicas=0),
     service(name="a" * 40, suspend=True, requestTimeout="24h"),
     service(
         uri="pvc://models/org/smollm2-135M_instruct.v1..2",
@@ -96,6 +97,9 @@ RIGHT = (
         }
     ),
     cluster_with(highAvailability=False),
+    cluster_with(modelCache={}),
+    cluster_with(modelCache={"size": "100Gi"}),
+    cluster_with(modelCache={"claim": "cache", "size": "1Ti"}),
     cluster_with(redis={}),
     cluster_with(highAvailability=True, redis={"storage": {"size": "2Gi", "storageClassName": "fast"}}),
     cluster_with(

@@ -6,6 +6,7 @@ nor Ray, and neither side knows the other's internals.
 """
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,6 +19,9 @@ DEPLOYMENT = "model"
 
 MODELS_ROOT = "/models"
 """Where a ServingCluster mounts its model claims: the claim `models` appears as `/models/models`."""
+
+CACHE_ROOT = "/model-cache"
+"""Where a worker has the cache for models that are downloaded."""
 
 PROVE_PATH = "/-/prove"
 METRICS_PATH = "/-/metrics"
@@ -51,6 +55,11 @@ class FailureReason(StrEnum):
     MODEL_INVALID = "ModelInvalid"
     MODEL_TOO_LARGE = "ModelTooLarge"
     ACCELERATOR_MISSING = "AcceleratorMissing"
+    SOURCE_DENIED = "SourceDenied"
+    SOURCE_UNREACHABLE = "SourceUnreachable"
+    DOWNLOAD_CORRUPT = "DownloadCorrupt"
+    CACHE_FULL = "CacheFull"
+    CACHE_NOT_WRITABLE = "CacheNotWritable"
 
 
 class _Contract(BaseModel):
@@ -61,8 +70,18 @@ class ModelConfig(_Contract):
     """Which model the replica loads."""
 
     uri: str = Field(description="The source as the user wrote it; for messages only.")
-    path: str = Field(description="The folder with the model's files, as the replica sees it.")
+    path: str = Field(
+        default="",
+        description="The folder with the model's files, as the replica sees it; empty where the model is downloaded.",
+    )
     task: Task | None = Field(default=None, description="None: the model's own files decide.")
+
+
+class CacheConfig(_Contract):
+    """The folder into which models are downloaded."""
+
+    path: str = Field(description="The folder, as the replica sees it.")
+    limit_bytes: int | None = Field(default=None, gt=0, description="Most that it may hold; None: what the disk has.")
 
 
 class EngineConfig(_Contract):
@@ -78,6 +97,7 @@ class ReplicaConfig(_Contract):
     service: str = Field(description="`<namespace>/<name>`: the model's id in every API.")
     revision: str = Field(description="Eight hexadecimal digits that name the resolved spec.")
     model: ModelConfig
+    cache: CacheConfig | None = Field(default=None, description="Set where the model is downloaded.")
     engine: EngineConfig = EngineConfig()
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int | None = Field(default=None, ge=1, description="Threads that torch computes with; None: one per CPU.")
@@ -85,6 +105,10 @@ class ReplicaConfig(_Contract):
         default=None, gt=0, description="Memory of the replica's pod in bytes; None: not limited (local mode)."
     )
     request_timeout_s: float = Field(default=3600.0, gt=0, description="Seconds after which a request is ended.")
+
+    def of_model_at(self, path: Path) -> "ReplicaConfig":
+        """The same with the model in the folder `path`."""
+        return self.model_copy(update={"model": self.model.model_copy(update={"path": str(path)})})
 
     def as_user_config(self) -> dict[str, Any]:
         """The plain form that Ray Serve carries.
@@ -99,6 +123,9 @@ class StartLedger(BaseModel):
 
     model_config = ConfigDict(frozen=True)  # a reader ignores what a newer replica adds
 
+    download_s: float | None = Field(
+        default=None, description="Seconds for having the model in the cache; None where it is not downloaded."
+    )
     imports_s: float = Field(description="Seconds for importing torch and transformers.")
     load_s: float = Field(description="Seconds for checking and reading the model's files.")
     warmup_s: float = Field(description="Seconds for the first inferences.")

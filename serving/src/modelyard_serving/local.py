@@ -78,6 +78,8 @@ class LocalServing:
             for entry in self.new_entries():
                 if entry["event"] == "failed":
                     raise LocalFailure(entry["service"], entry["reason"], entry["message"])
+                if entry["event"].startswith("download"):  # How long that takes, nobody can say.
+                    deadline = time.monotonic() + timeout_s
                 on_entry(entry)
             if time.monotonic() > deadline:
                 raise LocalFailure("", "Timeout", f"not ready within {timeout_s:.0f} s")

@@ -62,6 +62,8 @@ class ReplicaMetrics:
     def started(self, ledger: StartLedger) -> None:
         """Note where the start spent its time."""
         phases = {"imports": ledger.imports_s, "load": ledger.load_s, "warmup": ledger.warmup_s}
+        if ledger.download_s is not None:
+            phases["download"] = ledger.download_s
         for phase, seconds in phases.items():
             self._start.record(seconds, self._names | {"phase": phase})
 

@@ -16,6 +16,7 @@ from modelyard_serving.meters import Meters
 from modelyard_serving.metrics import ReplicaMetrics
 from modelyard_serving.models.folder import open_folder
 from modelyard_serving.service import Loaded, Service
+from modelyard_serving.sources.fetch import Copy, fetch
 from modelyard_serving.start import Start
 
 
@@ -27,6 +28,7 @@ class Replica:
         self._journal = journal
         self._meters = meters
         self._service: Service | None = None
+        self._copy: Copy | None = None
         # Before a model is there, the server only needs an answer to ASGI's lifespan messages.
         self._http: ASGIApp = Starlette()
 
@@ -68,6 +70,9 @@ class Replica:
         if self._service is not None:
             self._service.loaded.model.close()
             self._service = None
+        if self._copy is not None:
+            self._copy.hold.close()
+            self._copy = None
 
     def _serve(self, service: Service) -> None:
         self._service = service
@@ -76,6 +81,10 @@ class Replica:
     def _load(self, config: ReplicaConfig) -> tuple[Loaded, StartLedger]:
         """Find the model and its task, and load it; blocks for all of it."""
         start = Start(self._journal)
+        if config.cache is not None:
+            with start.phase("download"):
+                self._copy = fetch(config.model.uri, config.cache, self._journal.write)
+            config = config.of_model_at(self._copy.path)
         files = open_folder(config.model)
         loaded = choose_kind(config.model, files).load(files, config, start)
         return loaded, start.ledger()

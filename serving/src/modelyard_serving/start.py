@@ -19,7 +19,7 @@ class Start:
 
     @contextmanager
     def phase(self, name: str, **facts: Any) -> Iterator[None]:
-        """A phase: `check`, `imports`, `load` or `warmup`."""
+        """A phase: `download`, `check`, `imports`, `load` or `warmup`."""
         self._journal.write("phase-begins", phase=name, **facts)
         began = time.monotonic()
         yield
@@ -34,6 +34,9 @@ class Start:
         """Where the time went, and for which engine."""
         spent = self._spent
         return StartLedger(
-            imports_s=spent["imports"], load_s=round(spent["check"] + spent["load"], 3), warmup_s=spent["warmup"],
+            download_s=spent.get("download"),
+            imports_s=spent["imports"],
+            load_s=round(spent["check"] + spent["load"], 3),
+            warmup_s=spent["warmup"],
             **self._engine,
-        )  # fmt: skip
+        )

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from modelyard_operator.cli.main import app
 from modelyard_operator.cli.manifest import InvalidManifest, read_services, replica_config
+from modelyard_serving.contract import CacheConfig
 
 GOOD = """
 apiVersion: modelyard.dev/v1alpha1
@@ -31,7 +32,7 @@ def _write(folder: Path, text: str) -> Path:
 def test_a_manifest_becomes_the_contract_of_a_replica(tmp_path: Path) -> None:
     text = GOOD + "  requestTimeout: 90s\n"
     [service], notes = read_services(_write(tmp_path, f"{text}---{CLUSTER_ONLY}---\n"))
-    config = replica_config(service, {"models": tmp_path}, None)
+    config = replica_config(service, {"models": tmp_path}, None, tmp_path)
     assert (config.service, config.device, config.request_timeout_s) == ("default/smollm2", "cpu", 90)
     assert (config.model.uri, config.model.path) == ("pvc://models/llms/smollm2", f"{tmp_path}/llms/smollm2")
     assert config.memory_bytes is None
@@ -41,11 +42,18 @@ def test_a_manifest_becomes_the_contract_of_a_replica(tmp_path: Path) -> None:
     ]
 
 
+def test_a_model_of_a_hub_is_kept_in_the_cache(tmp_path: Path) -> None:
+    [service], _ = read_services(_write(tmp_path, GOOD.replace("pvc://models/llms/smollm2", "hf://acme/tiny@v1")))
+    config = replica_config(service, {}, None, tmp_path / "cache")
+    assert (config.model.uri, config.model.path) == ("hf://acme/tiny@v1", "")
+    assert config.cache == CacheConfig(path=str(tmp_path / "cache"))
+
+
 def test_the_namespace_of_the_manifest_is_kept(tmp_path: Path) -> None:
     [service], _ = read_services(
         _write(tmp_path, GOOD.replace("{name: smollm2}", "{name: smollm2, namespace: team-a}"))
     )
-    assert replica_config(service, {"models": tmp_path}, None).service == "team-a/smollm2"
+    assert replica_config(service, {"models": tmp_path}, None, tmp_path).service == "team-a/smollm2"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +64,7 @@ def test_the_pool_decides_the_device_unless_the_user_does(
     tmp_path: Path, pool: str, asked: str | None, device: str
 ) -> None:
     [service], _ = read_services(_write(tmp_path, f"{GOOD}  accelerator: {{pool: {pool}}}\n"))
-    assert replica_config(service, {"models": tmp_path}, asked).device == device  # type: ignore[arg-type]
+    assert replica_config(service, {"models": tmp_path}, asked, tmp_path).device == device  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +76,7 @@ def test_the_pool_decides_the_device_unless_the_user_does(
         ("- a", "document 1: not an object with apiVersion and kind"),
         (GOOD.replace("v1alpha1", "v9"), "document 1: apiVersion: modelyard.dev/v9 is not known"),
         (GOOD.replace("spec:", "sepc:"), "document 1: sepc: unknown field"),
-        (GOOD.replace("pvc://", "s3://"), "document 1: spec.model.source.uri: must be pvc://<claim>/<folder>"),
+        (GOOD.replace("pvc://", "ftp://"), "document 1: spec.model.source.uri: must be pvc://<claim>/<folder>"),
         (GOOD + "  replica: 1\n", "document 1: spec.replica: Extra inputs are not permitted"),
         (GOOD + "  requestTimeout: soon\n", "document 1: spec.requestTimeout: "),
         (f"{GOOD}---{GOOD}", "document 2: metadata.name: default/smollm2 is in this file twice"),

@@ -52,6 +52,11 @@ def cluster(**runtime: Any) -> ServingCluster:
     return ServingCluster.model_validate(cluster_manifest(**runtime))
 
 
+def cluster_with_cache(**cache: Any) -> ServingCluster:
+    manifest = cluster_manifest()
+    return ServingCluster.model_validate({**manifest, "spec": {**manifest["spec"], "modelCache": cache}})
+
+
 def pool_manifest(name: str = "cpu", **spec: Any) -> dict[str, Any]:
     return {
         "apiVersion": "modelyard.dev/v1alpha1",

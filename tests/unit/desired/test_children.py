@@ -13,6 +13,7 @@ from tests.unit.desired.samples import (
     PLATFORM,
     cluster,
     cluster_manifest,
+    cluster_with_cache,
     pool,
     resolved,
     revision,
@@ -317,3 +318,31 @@ def test_a_new_token_is_another_ray_cluster_beside_the_old_one() -> None:
 def test_serve_does_not_end_a_proxy_that_is_only_slow() -> None:
     for check in ("READY", "HEALTH"):
         assert float(SERVE_ENV[f"RAY_SERVE_PROXY_{check}_CHECK_TIMEOUT_S"]) >= 30
+
+
+@pytest.mark.parametrize(
+    ("cache", "volume", "limit"),
+    [
+        ({}, {"emptyDir": {"sizeLimit": "20Gi"}}, 20 * 2**30),
+        ({"size": "50Gi"}, {"emptyDir": {"sizeLimit": "50Gi"}}, 50 * 2**30),
+        ({"claim": "cache"}, {"persistentVolumeClaim": {"claimName": "cache"}}, None),
+        ({"claim": "cache", "size": "1Ti"}, {"persistentVolumeClaim": {"claimName": "cache"}}, 2**40),
+    ],
+    ids=str,
+)
+def test_workers_of_models_that_are_downloaded_have_the_cache(
+    cache: dict[str, Any], volume: dict[str, Any], limit: int | None
+) -> None:
+    made = new_revision(resolved(service("hf://acme/tiny"), on=cluster_with_cache(**cache)), 1)
+    pod = made.group["template"]["spec"]
+    assert pod["volumes"][-1] == {"name": "model-cache", **volume}
+    assert pod["containers"][0]["volumeMounts"][-1] == {"name": "model-cache", "mountPath": "/model-cache"}
+    config = made.data["application"]["deployments"][0]["user_config"]
+    assert config["cache"] == {"path": "/model-cache"} | ({"limit_bytes": limit} if limit else {})
+    assert config["model"]["uri"] == "hf://acme/tiny"
+
+
+def test_workers_of_models_on_claims_have_no_cache() -> None:
+    with_cache, without = (new_revision(resolved(on=on), 1) for on in (cluster_with_cache(size="50Gi"), cluster()))
+    assert with_cache.data == without.data
+    assert "cache" not in without.data["application"]["deployments"][0]["user_config"]

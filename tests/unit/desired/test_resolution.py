@@ -3,9 +3,21 @@
 from typing import Any
 
 import pytest
-from tests.unit.desired.samples import GPU_POOL, LARGE, SMALL, cluster, pool, resolution, resolved, service
+from tests.unit.desired.samples import (
+    GPU_POOL,
+    LARGE,
+    SMALL,
+    cluster,
+    cluster_with_cache,
+    pool,
+    resolution,
+    resolved,
+    service,
+)
 
 from modelyard_operator.api.conditions import Reason
+from modelyard_operator.api.serving_cluster import ModelCache
+from modelyard_operator.desired.ray_cluster import ray_cluster_name
 from modelyard_operator.desired.resolution import Rejection, spec_hash
 
 
@@ -55,6 +67,19 @@ def test_a_claim_that_is_not_mounted_is_refused_with_the_lines_to_add() -> None:
     none = resolution(service(), on=cluster(volumes=[]))
     assert isinstance(none, Rejection)
     assert "it mounts: none" in none.message
+
+
+def test_what_is_downloaded_needs_no_claim() -> None:
+    found = resolved(service("hf://acme/tiny"), on=cluster(volumes=[]))
+    assert (found.model_path, found.cache) == ("", ModelCache())
+
+
+def test_the_cache_is_part_of_a_revision_only_where_it_is_used() -> None:
+    shared, cached = cluster(), cluster_with_cache(size="50Gi")
+    assert resolved(on=cached).revision == resolved(on=shared).revision
+    of = service("hf://acme/tiny")
+    assert resolved(of, on=cached).revision != resolved(of, on=shared).revision
+    assert ray_cluster_name(cached) == ray_cluster_name(shared)
 
 
 def test_a_pool_of_accelerators_gives_one_where_none_is_asked_for() -> None:

@@ -65,6 +65,7 @@ CLUSTERS = (
         head={"cpu": "1", "memory": "8Gi"},
         queueName="team-b",
         tokenGeneration=2,
+        modelCache={"size": "50Gi", "claim": "cache"},
         allowedNamespaces=_LABELLED,
         runtime={
             "image": "registry.example.com/serving:7",
@@ -124,6 +125,7 @@ SERVICES = (
             "downscaleDelay": "10m",
         },
     ),
+    _service("downloaded", uri="hf://acme/tiny@v1"),
     _service("suspended", suspend=True),
     _service("stopped", replicas=0),
     _service("refused", resources={"memory": "1Ti"}),

@@ -8,7 +8,7 @@ from modelyard_operator.api.accelerator_pool import Toleration, WorkerShape
 from modelyard_operator.api.base import ApiModel
 from modelyard_operator.api.namespaces import AllowedNamespaces, LabelValue
 from modelyard_operator.api.quantity import Cpu, Memory
-from modelyard_operator.api.serving_cluster import Head, ObjectName, RayVersion, Redis, Runtime
+from modelyard_operator.api.serving_cluster import Head, ModelCache, ObjectName, RayVersion, Redis, Runtime
 
 Flag = Annotated[bool, Strict()]
 Whole = Annotated[int, Strict()]
@@ -138,6 +138,9 @@ class DefaultServingCluster(Values):
 
     enabled: Flag = Field(default=True, description="Whether the chart brings it; without it each service names one.")
     runtime: Runtime = Field(default=Runtime(), description="Its spec.runtime, for example volumes: [{claim: models}].")
+    model_cache: ModelCache = Field(
+        default=ModelCache(), description="Its spec.modelCache, for example size: 100Gi: where downloads are kept."
+    )
     head: Head = Field(default=Head(), description="Its spec.head: the size of the Ray head.")
     high_availability: Flag = Field(
         default=True, description="Its spec.highAvailability: models serve on while its head is replaced."

@@ -14,9 +14,11 @@ SourceUri = Annotated[
     str,
     StringConstraints(max_length=512),
     matching(
-        r"pvc://[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?(/[A-Za-z0-9][A-Za-z0-9._-]*)+",
+        r"(pvc://[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?(/[A-Za-z0-9][A-Za-z0-9._-]*)+"
+        r"|hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9][A-Za-z0-9._/-]*)?)",
         "must be pvc://<claim>/<folder>, for example pvc://models/smollm2: a claim that the ServingCluster "
-        "mounts, and the folder on it without . or .. and without a slash at the end",
+        "mounts, and the folder on it without . or .. and without a slash at the end, or "
+        "hf://<org>/<repository>[@<revision>], for example hf://HuggingFaceTB/SmolLM2-135M-Instruct@main",
     ),
 ]
 RequestTimeout = Annotated[str, StringConstraints(max_length=32), duration_between("1s", "24h")]
@@ -37,7 +39,9 @@ class ModelSource(ApiModel):
 
     uri: SourceUri = Field(
         description="pvc://<claim>/<folder>: a folder on a claim that the ServingCluster mounts "
-        "(spec.runtime.volumes). In local mode --volume <claim>=<directory> stands in for the claim."
+        "(spec.runtime.volumes). In local mode --volume <claim>=<directory> stands in for the claim. "
+        "hf://<org>/<repository>[@<revision>]: a repository of a hub, downloaded into the ServingCluster's "
+        "spec.modelCache; docs/sources.md tells where token and endpoint come from."
     )
 
 
@@ -171,6 +175,9 @@ class ColdStart(StatusModel):
     scheduling: float | None = Field(default=None, description="From the worker pod's creation to its node.")
     image: float | None = Field(default=None, description="From the node to a running container: pulling and starting.")
     ray_join: float | None = Field(default=None, description="From the running container to a replica process.")
+    download: float | None = Field(
+        default=None, description="Having the model in the cache; absent where it is not downloaded."
+    )
     imports: float | None = Field(default=None, description="The replica's own imports.")
     load: float | None = Field(default=None, description="Reading the weights.")
     warmup: float | None = Field(default=None, description="The engine's warm-up.")

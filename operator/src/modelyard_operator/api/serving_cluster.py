@@ -134,6 +134,20 @@ class Runtime(ApiModel):
     priority_class_name: ObjectName | None = Field(default=None, description="PriorityClass of the Ray pods.")
 
 
+class ModelCache(ApiModel):
+    """Where workers keep the models that they download; what was not used for longest makes room."""
+
+    size: Memory | None = Field(
+        default=None,
+        description="Most that it may hold. Left out: 20Gi on the disk of a worker's node, all of a claim's volume.",
+    )
+    claim: Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)] | None = Field(
+        default=None,
+        description="A claim that all workers mount, to download once for all of them: its volume must be writable "
+        "from all their nodes at once (ReadWriteMany). Left out: each worker has a cache of its own, gone with it.",
+    )
+
+
 class Head(ApiModel):
     """The Ray head: it coordinates and runs no model."""
 
@@ -184,6 +198,11 @@ class ServingClusterSpec(ApiModel):
     """The capacity and how its pods run."""
 
     runtime: Runtime = Field(default=Runtime(), description="What the Ray pods run with.")
+    model_cache: ModelCache = Field(
+        default=ModelCache(),
+        description="Where models from other sources than claims are kept; only workers of such models have it. A "
+        "change counts for the next revision of each service.",
+    )
     head: Head = Field(default=Head(), description="The size of the Ray head.")
     queue_name: Annotated[str, StringConstraints(pattern=DNS_LABEL, min_length=1, max_length=63)] | None = Field(
         default=None,

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from modelyard_operator.api.base import API_VERSION, GROUP, explain
 from modelyard_operator.api.model_service import ModelService
 from modelyard_operator.api.quantity import parse_duration
-from modelyard_operator.desired.resolution import spec_hash
-from modelyard_serving.contract import ModelConfig, ReplicaConfig, Task
+from modelyard_operator.desired.resolution import CLAIM_SCHEME, spec_hash
+from modelyard_serving.contract import CacheConfig, ModelConfig, ReplicaConfig, Task
 
 KIND = "ModelService"
 TOP_LEVEL = {"apiVersion", "kind", "metadata", "spec", "status"}
@@ -60,8 +60,12 @@ def read_services(file: Path) -> tuple[list[ModelService], list[str]]:
     return list(services.values()), notes
 
 
-def replica_config(service: ModelService, volumes: Mapping[str, Path], device: Device | None) -> ReplicaConfig:
-    """The contract of a replica on this machine; `volumes` are the folders that stand in for claims.
+def replica_config(
+    service: ModelService, volumes: Mapping[str, Path], device: Device | None, cache: Path
+) -> ReplicaConfig:
+    """The contract of a replica on this machine.
+
+    `volumes` are the folders that stand in for claims, `cache` is where models from elsewhere are kept.
 
     Raises:
         InvalidManifest: nothing stands in for the claim, or the service is switched off.
@@ -71,22 +75,26 @@ def replica_config(service: ModelService, volumes: Mapping[str, Path], device: D
     if spec.suspend or spec.replicas == 0:
         raise InvalidManifest(f"{name}: spec.{'suspend' if spec.suspend else 'replicas'} says that it must not run")
     uri = spec.model.source.uri
-    claim, _, folder = uri.removeprefix("pvc://").partition("/")
+    path = _path_on_claim(name, uri, volumes) if uri.startswith(CLAIM_SCHEME) else None
+    return ReplicaConfig(
+        service=name,
+        revision=spec_hash(spec),
+        model=ModelConfig(uri=uri, path=path or "", task=Task(spec.model.task) if spec.model.task else None),
+        cache=CacheConfig(path=str(cache)) if path is None else None,
+        device=device or ("cpu" if spec.accelerator.pool == CPU_POOL else "cuda"),
+        request_timeout_s=parse_duration(spec.request_timeout),
+    )
+
+
+def _path_on_claim(name: str, uri: str, volumes: Mapping[str, Path]) -> str:
+    claim, _, folder = uri.removeprefix(CLAIM_SCHEME).partition("/")
     if claim not in volumes:
         given = f"given: {', '.join(volumes)}" if volumes else "none is given"
         raise InvalidManifest(
             f"{name}: spec.model.source.uri names the claim {claim!r}; say which folder stands in for it: "
             f"--volume {claim}=DIRECTORY ({given})"
         )
-    return ReplicaConfig(
-        service=name,
-        revision=spec_hash(spec),
-        model=ModelConfig(
-            uri=uri, path=str(volumes[claim] / folder), task=Task(spec.model.task) if spec.model.task else None
-        ),
-        device=device or ("cpu" if spec.accelerator.pool == CPU_POOL else "cuda"),
-        request_timeout_s=parse_duration(spec.request_timeout),
-    )
+    return str(volumes[claim] / folder)
 
 
 def _read(document: dict[str, Any], where: str) -> ModelService:

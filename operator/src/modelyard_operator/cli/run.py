@@ -1,6 +1,7 @@
 """`modelyard run`: serve a manifest on this machine, without Kubernetes."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ Examples:
   modelyard run -f examples/smollm2.yaml --volume models=~/.cache/modelyard/models
   modelyard run -f a.yaml -f b.yaml --volume models=/srv/models --port 9000
   modelyard run -f manifest.yaml --volume models=. -o json     one line of JSON when all is ready
+  HF_TOKEN=... modelyard run -f private.yaml      a model of hf://, kept in ~/.cache/modelyard/sources
 """
 WRONG_USAGE = 2
 START_TIMEOUT_S = 900.0
@@ -68,7 +70,7 @@ def _configs(
             screen.print(note)
         for service in services:
             try:
-                config = replica_config(service, volumes, device)
+                config = replica_config(service, volumes, device, _cache_folder())
             except InvalidManifest as error:
                 raise InvalidManifest(f"{file}: {error}") from None
             if config.service in configs:
@@ -88,6 +90,12 @@ def _volumes(given: Sequence[str]) -> dict[str, Path]:
             raise typer.BadParameter(f"{text!r}: there is no directory {path}")
         volumes[claim] = path
     return volumes
+
+
+def _cache_folder() -> Path:
+    """Where models that are downloaded are kept."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    return home / "modelyard" / "sources"
 
 
 def _device(text: str | None) -> Device | None:
@@ -141,6 +149,10 @@ def _progress(screen: Console, ready: dict[str, dict[str, Any]]) -> Callable[[di
             case {"event": "phase-begins", "service": service, "phase": phase, **rest}:
                 size = f" of {rest['bytes'] / 2**20:.0f} MiB" if "bytes" in rest else ""
                 screen.print(f"{service}: {phase}{size} ...")
+            case {"event": "download", "service": service, "bytes": total, **rest}:
+                screen.print(f"{service}: {rest.get('done_bytes', 0) / 2**20:.0f} of {total / 2**20:.0f} MiB")
+            case {"event": "download-waits" | "source-unreachable", "service": service, "message": message}:
+                screen.print(f"{service}: {message}")
             case {"event": "phase-ends", "service": service, "phase": phase, "seconds": seconds}:
                 screen.print(f"{service}: {phase} done after {seconds:.1f} s")
             case {"event": "ready", "service": service}:

@@ -26,7 +26,7 @@ Examples:
   modelyard status smollm2 >/dev/null && ...   exit code 0 only when it is Ready, 3 when it is not
 """
 
-PHASES = ("provisioning", "scheduling", "image", "ray_join", "imports", "load", "warmup", "proof")
+PHASES = ("provisioning", "scheduling", "image", "ray_join", "download", "imports", "load", "warmup", "proof")
 _BAR = 40
 _EVENTS = 10
 

@@ -45,16 +45,16 @@ _FIRST_RAY = "2.60.0"
 def ray_cluster_name(cluster: ServingCluster) -> str:
     """The RayCluster that the user asks for: another head or Ray is another RayCluster beside this one.
 
-    Only what the user wrote counts, so that a new release of the operator moves nothing. Claims are no concern of
-    the head's: adding one makes other worker groups, not another RayCluster. Nor are who may use it and the volume of
-    Redis.
+    Only what the user wrote counts, so that a new release of the operator moves nothing. Claims and the
+    cache of models are no concern of the head's: they make other worker groups, not another RayCluster. Nor are who may
+    use it and the volume of Redis.
     """
     written = cluster.spec.model_dump(
         mode="json",
         by_alias=True,
         exclude_none=True,
         exclude_defaults=True,
-        exclude={"runtime": {"volumes"}, "allowed_namespaces": True, "redis": {"storage"}},
+        exclude={"runtime": {"volumes"}, "model_cache": True, "allowed_namespaces": True, "redis": {"storage"}},
     )
     if not written.get("redis"):
         written.pop("redis", None)

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from modelyard_operator.api.serving_cluster import EnvVar, Runtime
+from modelyard_operator.api.quantity import parse_bytes
+from modelyard_operator.api.serving_cluster import EnvVar, ModelCache, Runtime
 from modelyard_operator.desired import pod_security
 from modelyard_operator.desired.names import SERVE_PORT
-from modelyard_serving.contract import LOG_FILE_ENV, MODELS_ROOT
+from modelyard_serving.contract import CACHE_ROOT, LOG_FILE_ENV, MODELS_ROOT
 
 LONGEST_REQUEST_S = 86_400
 """The upper bound of spec.requestTimeout: what must outlast any request is set to this and a margin."""
@@ -17,6 +18,10 @@ _TAKES_REQUESTS_S = 5
 """How long a replica that stops still takes requests, since those who send them hear of it late."""
 LATE_REQUESTS_S = _TAKES_REQUESTS_S + 5
 """How much later than its stop the last request of a replica may begin, with a margin."""
+
+DEFAULT_CACHE_SIZE = "20Gi"
+"""Of a worker's own cache for models."""
+_CACHE_VOLUME = "model-cache"
 
 _CA_FOLDER = "/etc/modelyard/ca"
 _CLUSTER_HOSTS = "localhost,127.0.0.1,.svc,.cluster.local"
@@ -119,6 +124,27 @@ def pod_template(
     if runtime.priority_class_name:
         spec["priorityClassName"] = runtime.priority_class_name
     return {"metadata": {"labels": labels}, "spec": spec}
+
+
+def with_cache(template: dict[str, Any], cache: ModelCache) -> dict[str, Any]:
+    """`template` of a worker whose models are downloaded."""
+    source: dict[str, Any] = {"emptyDir": {"sizeLimit": cache.size or DEFAULT_CACHE_SIZE}}
+    if cache.claim is not None:
+        source = {"persistentVolumeClaim": {"claimName": cache.claim}}
+    (container,) = template["spec"]["containers"]
+    mount = {"name": _CACHE_VOLUME, "mountPath": CACHE_ROOT}
+    spec = {
+        **template["spec"],
+        "containers": [{**container, "volumeMounts": [*container["volumeMounts"], mount]}],
+        "volumes": [*template["spec"]["volumes"], {"name": _CACHE_VOLUME, **source}],
+    }
+    return {**template, "spec": spec}
+
+
+def cache_limit(cache: ModelCache) -> int | None:
+    """Most bytes that the cache may hold; None: what its volume has."""
+    size = cache.size or (None if cache.claim is not None else DEFAULT_CACHE_SIZE)
+    return parse_bytes(size) if size is not None else None
 
 
 def drained(template: dict[str, Any]) -> dict[str, Any]:

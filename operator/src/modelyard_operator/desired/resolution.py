@@ -8,9 +8,12 @@ from modelyard_operator.api.accelerator_pool import AcceleratorPool, WorkerShape
 from modelyard_operator.api.conditions import Reason
 from modelyard_operator.api.model_service import ModelService, ModelServiceSpec
 from modelyard_operator.api.quantity import format_bytes, parse_bytes, parse_duration, parse_quantity
-from modelyard_operator.api.serving_cluster import Runtime, ServingCluster
+from modelyard_operator.api.serving_cluster import ModelCache, Runtime, ServingCluster
 from modelyard_operator.desired.names import digest
 from modelyard_serving.contract import MODELS_ROOT
+
+CLAIM_SCHEME = "pvc://"
+"""Of models that lie on a claim; all others are downloaded."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Resolved:
     """Of what the user wrote and a revision depends on: as long as it stands, nothing that runs is touched."""
     uri: str
     model_path: str
+    """Empty where the model is downloaded."""
     task: str | None
     pool: AcceleratorPool
     shape: WorkerShape
@@ -55,6 +59,8 @@ class Resolved:
     outlives_head: bool
     """Whether its workers go on while the Ray head is replaced."""
     queue_name: str | None = None
+    cache: ModelCache | None = None
+    """Where the model is downloaded to; None where it lies on a claim."""
 
     @property
     def accelerators_per_replica(self) -> float:
@@ -79,6 +85,7 @@ class Resolved:
                 "runtime": self.runtime.model_dump(mode="json"),
                 "image": self.image,
                 "rayCluster": f"{self.cluster_namespace}/{self.ray_cluster}",
+                **({"cache": self.cache.model_dump(mode="json")} if self.cache is not None else {}),
             }
         )
 
@@ -118,16 +125,9 @@ def resolve(
 ) -> Resolved | Rejection:
     """Follow the references of `service`; `ray_cluster` is where `cluster` puts new revisions now."""
     spec = service.spec
-    claim, _, folder = spec.model.source.uri.removeprefix("pvc://").partition("/")
-    mounted = [volume.claim for volume in cluster.spec.runtime.volumes]
-    if claim not in mounted:
-        where = f"ServingCluster {cluster.metadata.namespace}/{cluster.metadata.name}"
-        return Rejection(
-            Reason.VOLUME_NOT_MOUNTED,
-            f"spec.model.source.uri names the claim {claim!r}, which {where} does not mount (it mounts: "
-            f"{', '.join(mounted) or 'none'}). Add {{claim: {claim}}} to its spec.runtime.volumes, "
-            "or name another claim.",
-        )
+    path = _path_on_claim(spec.model.source.uri, cluster)
+    if isinstance(path, Rejection):
+        return path
     wanted = _wanted_accelerators(spec, pool)
     shape = _smallest_shape(spec, pool, wanted)
     if isinstance(shape, Rejection):
@@ -137,7 +137,8 @@ def resolve(
         name=service.metadata.name,
         spec_hash=spec_hash(spec),
         uri=spec.model.source.uri,
-        model_path=str(PurePosixPath(MODELS_ROOT) / claim / folder),
+        model_path=path or "",
+        cache=cluster.spec.model_cache if path is None else None,
         task=spec.model.task,
         pool=pool,
         shape=shape,
@@ -151,6 +152,23 @@ def resolve(
         request_timeout_s=parse_duration(spec.request_timeout),
         outlives_head=cluster.spec.high_availability,
         queue_name=cluster.spec.queue_name,
+    )
+
+
+def _path_on_claim(uri: str, cluster: ServingCluster) -> str | Rejection | None:
+    """Where a worker has the model; None where it is downloaded."""
+    if not uri.startswith(CLAIM_SCHEME):
+        return None
+    claim, _, folder = uri.removeprefix(CLAIM_SCHEME).partition("/")
+    mounted = [volume.claim for volume in cluster.spec.runtime.volumes]
+    if claim in mounted:
+        return str(PurePosixPath(MODELS_ROOT) / claim / folder)
+    where = f"ServingCluster {cluster.metadata.namespace}/{cluster.metadata.name}"
+    return Rejection(
+        Reason.VOLUME_NOT_MOUNTED,
+        f"spec.model.source.uri names the claim {claim!r}, which {where} does not mount (it mounts: "
+        f"{', '.join(mounted) or 'none'}). Add {{claim: {claim}}} to its spec.runtime.volumes, "
+        "or name another claim.",
     )
 
 

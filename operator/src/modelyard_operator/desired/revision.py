@@ -25,10 +25,18 @@ from modelyard_operator.desired.names import (
     route_prefix,
 )
 from modelyard_operator.desired.ray_cluster import owner_reference
-from modelyard_operator.desired.ray_pods import LATE_REQUESTS_S
+from modelyard_operator.desired.ray_pods import LATE_REQUESTS_S, cache_limit
 from modelyard_operator.desired.resolution import Resolved
 from modelyard_operator.desired.worker_group import group_resource, worker_group
-from modelyard_serving.contract import DEPLOYMENT, IMPORT_PATH, ModelConfig, ReplicaConfig, Task
+from modelyard_serving.contract import (
+    CACHE_ROOT,
+    DEPLOYMENT,
+    IMPORT_PATH,
+    CacheConfig,
+    ModelConfig,
+    ReplicaConfig,
+    Task,
+)
 
 SCHEMA = 1
 
@@ -218,6 +226,7 @@ def _application(resolved: Resolved, group_name: str) -> dict[str, Any]:
         model=ModelConfig(
             uri=resolved.uri, path=resolved.model_path, task=Task(resolved.task) if resolved.task else None
         ),
+        cache=CacheConfig(path=CACHE_ROOT, limit_bytes=cache_limit(resolved.cache)) if resolved.cache else None,
         device=resolved.pool.spec.device,
         threads=max(1, math.ceil(resolved.shape.cpus)),
         memory_bytes=resolved.shape.memory_bytes,

@@ -13,7 +13,7 @@ from modelyard_operator.desired.names import (
     SERVE_PORT,
     digest,
 )
-from modelyard_operator.desired.ray_pods import drained, pod_template
+from modelyard_operator.desired.ray_pods import drained, pod_template, with_cache
 from modelyard_operator.desired.resolution import Resolved
 
 _OBJECT_STORE_BYTES = 128 * 1024**2
@@ -100,7 +100,7 @@ def _group(resolved: Resolved) -> dict[str, Any]:
     }
     if shape.accelerators:
         ray_start["num-gpus"] = str(shape.accelerators)
-    return {
-        "rayStartParams": ray_start,
-        "template": drained(pod_template(resolved.runtime, container, labels=labels, placement=placement)),
-    }
+    template = pod_template(resolved.runtime, container, labels=labels, placement=placement)
+    if resolved.cache is not None:
+        template = with_cache(template, resolved.cache)
+    return {"rayStartParams": ray_start, "template": drained(template)}

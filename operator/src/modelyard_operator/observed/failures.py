@@ -15,6 +15,11 @@ _REASONS = {
     FailureReason.MODEL_INVALID: Reason.MODEL_INVALID,
     FailureReason.MODEL_TOO_LARGE: Reason.MODEL_TOO_LARGE,
     FailureReason.ACCELERATOR_MISSING: Reason.ACCELERATOR_MISSING,
+    FailureReason.SOURCE_DENIED: Reason.SOURCE_DENIED,
+    FailureReason.SOURCE_UNREACHABLE: Reason.SOURCE_UNREACHABLE,
+    FailureReason.DOWNLOAD_CORRUPT: Reason.DOWNLOAD_CORRUPT,
+    FailureReason.CACHE_FULL: Reason.CACHE_FULL,
+    FailureReason.CACHE_NOT_WRITABLE: Reason.CACHE_NOT_WRITABLE,
 }
 _OUT_OF_MEMORY = (
     "A replica used more memory than its worker has and was killed. Raise spec.resources.memory, so that a larger "

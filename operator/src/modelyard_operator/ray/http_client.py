@@ -146,6 +146,8 @@ def _proof(code: int, text: str, prefix: str, seconds: float) -> Proof:
         return Proof(ok=False, message=message, seconds=seconds)
     start = answer.start
     ledger = {"imports": start.imports_s, "load": start.load_s, "warmup": start.warmup_s}
+    if start.download_s is not None:
+        ledger["download"] = start.download_s
     return Proof(ok=True, message="", seconds=answer.seconds, ledger=ledger)
 
 

@@ -17,7 +17,7 @@ class Proven:
     seconds: float
     """Of the real inference."""
     start: Mapping[str, float]
-    """Seconds of its own start by phase: imports, load, warmup."""
+    """Seconds of its own start by phase: download (where there was one), imports, load, warmup."""
 
 
 def cold_start(revision: Revision, view: ClusterView, proven: Proven, now: datetime) -> ColdStart:
@@ -39,6 +39,7 @@ def cold_start(revision: Revision, view: ClusterView, proven: Proven, now: datet
         scheduling=round(scheduling, 1),
         image=round(image, 1),
         ray_join=round(max(0.0, total - known), 1),
+        download=_rounded(own.get("download")),
         imports=_rounded(own.get("imports")),
         load=_rounded(own.get("load")),
         warmup=_rounded(own.get("warmup")),

@@ -78,7 +78,7 @@ def _start(facts: PlanFacts, candidate: Revision | None) -> list[PlanStep]:
     make = (
         [_timed(f"make {lacking} {noun}", last, "provisioning", "scheduling", "image", "ray_join")] if lacking else []
     )
-    return [*make, _timed("load the model", last, "imports", "load", "warmup"),
+    return [*make, _timed("load the model", last, "download", "imports", "load", "warmup"),
             _timed("prove it by an inference", last, "proof")]  # fmt: skip
 
 

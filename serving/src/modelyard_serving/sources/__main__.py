@@ -1,0 +1,44 @@
+"""The process that downloads: an order on standard input, entries for the journal on standard output.
+
+The last entry is `landed` or `failed`. After `landed` it stays until its input says something or ends, so that nobody
+can remove the model before the caller holds it.
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+from modelyard_serving.contract import FailureReason
+from modelyard_serving.failure import StartFailure
+from modelyard_serving.sources.cache import Cache
+from modelyard_serving.sources.order import Download, Order
+
+
+def tell(event: str, **fields: Any) -> None:
+    """Write an entry; end where nobody reads it any more: what is there is kept, and the locks go by themselves."""
+    try:
+        os.write(sys.stdout.fileno(), (json.dumps({"event": event, **fields}) + "\n").encode())
+    except BrokenPipeError:
+        os._exit(1)
+
+
+def main() -> None:
+    order = Order.model_validate_json(sys.stdin.readline())
+    try:
+        cache = Cache(order.root, order.limit_bytes, source=order.uri)
+        # Here and not above: the import takes a second, and the folder may be refused at once.
+        from modelyard_serving.sources.hub import HubRepository
+
+        with Download(order, HubRepository(order.uri), cache, tell).stored() as key:
+            tell("landed", key=key)
+            sys.stdin.readline()
+    except StartFailure as failure:
+        tell("failed", reason=failure.reason.value, message=failure.message)
+    except OSError as error:
+        message = f"{order.uri}: the cache at {order.root} fails: {error}"
+        tell("failed", reason=FailureReason.CACHE_NOT_WRITABLE.value, message=message)
+
+
+if __name__ == "__main__":
+    main()
