@@ -105,6 +105,11 @@ bench-operator: setup  ## How the operator grows: SIZES="10 100 1000 5000" servi
 	hack/cluster tools etcd kube-apiserver kubectl helm kuberay-operator >/dev/null
 	PYTHONPATH=.:hack $(PYTHON) -m bench.operator --sizes $(or $(SIZES),10 100 1000 5000) --rest $(or $(REST),30)
 
+.PHONY: bench-text
+bench-text: models  ## SmolLM2's tokens per second against vLLM's on these cores: CLIENTS="1 8 16 32", ROUNDS=3
+	$(PYTHON) -m bench.text --model $${XDG_CACHE_HOME:-$$HOME/.cache}/modelyard/models/smollm2 \
+	  --clients $(or $(CLIENTS),1 8 16 32) --rounds $(or $(ROUNDS),3)
+
 .PHONY: demo
 demo: models  ## Serve SmolLM2 on this machine and ask it a question; KEEP=1 leaves it up, PORT=8000
 	PYTHONPATH=hack $(PYTHON) hack/demo.py
