@@ -39,6 +39,8 @@ class ReplicaMetrics:
         self._queued = self._gauge("queued_requests", "Requests that wait for the engine.")
         self._batches = self._counter("batches", "Batches that the engine has computed.")
         self._batch_items = self._counter("batch_items", "Items in these batches.")
+        self._prompt_tokens = self._counter("prefix_cache_queries", "Tokens of prompts that were looked for.")
+        self._known_tokens = self._counter("prefix_cache_hits", "Tokens of prompts that were known.")
         self._told = EngineStats(0, 0)
         self._start = self._gauge("start_seconds", "Seconds that the start took.", "phase")
 
@@ -73,6 +75,8 @@ class ReplicaMetrics:
         self._queued.record(stats.queued, self._names)
         self._batches.record(stats.batches - self._told.batches, self._names)
         self._batch_items.record(stats.batch_items - self._told.batch_items, self._names)
+        self._prompt_tokens.record(stats.prompt_tokens - self._told.prompt_tokens, self._names)
+        self._known_tokens.record(stats.known_tokens - self._told.known_tokens, self._names)
         self._told = stats
 
     def render(self) -> bytes:

@@ -124,6 +124,10 @@ class EngineStats:
     """Batches computed so far, where the engine computes in batches."""
     batch_items: int = 0
     """Items in all of them."""
+    prompt_tokens: int = 0
+    """Tokens of prompts whose beginnings the engine has looked for among those that it keeps."""
+    known_tokens: int = 0
+    """How many of them it had, and did not compute again."""
 
 
 class QueueFull(Exception):

@@ -151,6 +151,17 @@ async def test_choices_are_those_of_generate_from_one_computed_prompt(model: Any
     assert sorted(opened.tokens, reverse=True)[:2] == [30, 2]
 
 
+async def test_a_known_beginning_is_not_computed_again_and_is_counted(model: Any, opened: _Gated) -> None:
+    prompt = tuple(range(40, 70))
+    with _engine(opened) as engine:
+        answers = [await _tokens(engine.submit(GenerationRequest(prompt, 3, GREEDY))) for _ in range(2)]
+        await _until(lambda: engine.stats().running == 0)
+        stats = engine.stats()
+    assert answers == [generate(model, prompt, 3)] * 2
+    assert opened.tokens == [30, 1, 1, 1, 1, 1]
+    assert (stats.prompt_tokens, stats.known_tokens, stats.batches, stats.batch_items) == (60, 29, 6, 6)
+
+
 async def test_a_choice_s_tokens_are_its_own_and_come_again_with_the_seed(opened: _Gated) -> None:
     def asked(choices: int) -> GenerationRequest:
         return GenerationRequest((5, 6, 7), 20, Sampling(seed=1), choices=choices)

@@ -78,6 +78,7 @@ class BatchingEngine:
         )
         self._changed = threading.Condition()
         self._closing = False
+        self._steps = self._rows = 0
         self._step_began: float | None = None
         self._thread = threading.Thread(target=self._work, name="modelyard-engine", daemon=True)
         self._thread.start()
@@ -105,7 +106,11 @@ class BatchingEngine:
 
     def stats(self) -> EngineStats:
         with self._changed:
-            return EngineStats(running=len(self._scheduler.running), queued=len(self._scheduler.waiting))
+            use = self._scheduler.prefix_use
+            return EngineStats(
+                running=len(self._scheduler.running), queued=len(self._scheduler.waiting), batches=self._steps,
+                batch_items=self._rows, prompt_tokens=use.asked, known_tokens=use.found,
+            )  # fmt: skip
 
     def check(self) -> None:
         if not self._thread.is_alive():
@@ -205,6 +210,8 @@ class BatchingEngine:
 
     def _commit(self, chunks: list[Chunk[ChoiceSequence]], ended: list[ChoiceSequence]) -> None:
         with self._changed:
+            self._steps += 1
+            self._rows += len(chunks)
             for chunk in chunks:
                 self._scheduler.computed(chunk)
             for sequence in ended:
