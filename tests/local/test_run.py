@@ -188,7 +188,7 @@ def test_a_client_that_leaves_frees_its_place(served: Served) -> None:
 async def test_more_than_the_queue_takes_is_told_to_come_back(served: Served) -> None:
     async with openai.AsyncOpenAI(base_url=served.url, api_key="none", max_retries=0, timeout=200) as client:
         asking = (
-            client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=400, extra_body={"ignore_eos": True})
+            client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=150, extra_body={"ignore_eos": True})
             for _ in range(LIMIT + 20)
         )
         answers = await asyncio.gather(*asking, return_exceptions=True)

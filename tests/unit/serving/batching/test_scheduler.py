@@ -99,6 +99,14 @@ def test_short_prompts_are_computed_together() -> None:
     assert _step(scheduler) == dict.fromkeys(prompts, 20)
 
 
+def test_chunks_of_one_token_come_first_for_they_are_computed_as_answers() -> None:
+    scheduler = _scheduler(step_tokens=21)
+    scheduler.add([_sequence(40), _sequence(9, first=500), _sequence(40, first=900)])
+    counts = [chunk.count for chunk in scheduler.plan(8).chunks]
+    assert sorted(counts) == [1, 9, 11]
+    assert counts[0] == 1
+
+
 def test_no_more_run_than_may_and_urgent_ones_beside_them() -> None:
     scheduler = _scheduler()
     ordinary = [_sequence(3, first=10 * number) for number in range(3)]
