@@ -19,6 +19,7 @@ from modelyard_operator.api.conditions import Reason
 from modelyard_operator.api.serving_cluster import ModelCache
 from modelyard_operator.desired.ray_cluster import ray_cluster_name
 from modelyard_operator.desired.resolution import Rejection, spec_hash
+from modelyard_operator.desired.worker_group import worker_group
 
 
 @pytest.mark.parametrize(
@@ -154,3 +155,10 @@ def test_sharing_counts_in_a_revision_only_where_it_is_used() -> None:
     alone, shared = pool(shapes=[{**LARGE, "replicasPerWorker": 1}]), pool(shapes=[{**LARGE, "replicasPerWorker": 2}])
     assert resolved(using=alone).revision == resolved(using=pool(shapes=[LARGE])).revision
     assert resolved(using=shared).revision != resolved(using=alone).revision
+
+
+def test_a_service_on_a_claim_has_the_names_that_it_had_before_there_was_a_cache() -> None:
+    """As a release without spec.modelCache made them: another name would be another revision or other workers."""
+    assert resolved().revision == "520f9261"
+    assert worker_group(resolved())["groupName"] == "cpu-small-749792"
+    assert ray_cluster_name(cluster_with_cache(size="50Gi")) == "shared-c2409e"
