@@ -87,7 +87,9 @@ def kubelet_config(state: StateFolder, *, cgroup_v1: bool) -> dict[str, object]:
         "resolvConf": str(state.config / "resolv.conf"),
         "containerRuntimeEndpoint": f"unix://{state.containerd_socket}",
         # The machine's disk is shared with builds: only a disk that is really full may evict.
-        "evictionHard": {"memory.available": "200Mi", "nodefs.available": "2%", "imagefs.available": "2%"},
+        # Loading another serving image takes 13 GB for a while; a node that is short for a moment shall not be for minutes.
+        "evictionHard": {"memory.available": "200Mi", "nodefs.available": "500Mi", "imagefs.available": "500Mi"},
+        "evictionPressureTransitionPeriod": "10s",
         "imageGCHighThresholdPercent": 99,
         "imageGCLowThresholdPercent": 98,
         "volumePluginDir": str(state.kubelet / "plugins"),
