@@ -19,16 +19,17 @@ hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one API server, and those of one local Ray, follow one another, in the order of their files.
+    """A folder's tests of an API server, and those of a local Ray, follow one another, in the order of their files.
 
     Whichever comes first has to wait for the API server, on a busy machine for long.
     """
     for item in items:
+        folder = item.path.relative_to(REPOSITORY / "tests").parts[0]
         if "kubectl" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(240))
-            item.add_marker(pytest.mark.xdist_group("apiserver"))
-        elif item.path.is_relative_to(REPOSITORY / "tests/local"):
-            item.add_marker(pytest.mark.xdist_group("local"))
+            item.add_marker(pytest.mark.xdist_group(folder))
+        elif folder == "local":
+            item.add_marker(pytest.mark.xdist_group(folder))
 
 
 @pytest.fixture(scope="session")
