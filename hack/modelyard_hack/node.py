@@ -86,8 +86,7 @@ def kubelet_config(state: StateFolder, *, cgroup_v1: bool) -> dict[str, object]:
         "clusterDomain": "cluster.local",
         "resolvConf": str(state.config / "resolv.conf"),
         "containerRuntimeEndpoint": f"unix://{state.containerd_socket}",
-        # The machine's disk is shared with builds: only a disk that is really full may evict.
-        # Loading another serving image takes 13 GB for a while; a node that is short for a moment shall not be for minutes.
+        # The machine's disk is shared with builds: only a disk that is really full may evict, and no longer than that.
         "evictionHard": {"memory.available": "200Mi", "nodefs.available": "500Mi", "imagefs.available": "500Mi"},
         "evictionPressureTransitionPeriod": "10s",
         "imageGCHighThresholdPercent": 99,
