@@ -172,9 +172,11 @@ FIRST_PROCESS = Path(__file__).parents[3] / "serving/etc/first-process.bash"
 def test_a_bash_that_waits_for_the_head_ends_when_it_is_told_to() -> None:
     """As the first process of a container it would ignore a signal that it has no handler for."""
     env = {**os.environ, "BASH_ENV": str(FIRST_PROCESS)}
-    wait = "trap; echo ready; echo 'Waiting for GCS to be ready.' >&2; while true; do sleep 0.1; done"
-    for script, has_handler in ((wait, True), ("trap; echo ready; exec sleep 60", False)):
-        with subprocess.Popen(["bash", "-c", script], env=env, stdout=subprocess.PIPE, text=True) as process:
+    # Not `exec sleep`: a signal that comes while bash gives way to another program is lost.
+    script = "trap; echo ready; echo '{words}' >&2; while true; do sleep 0.1; done"
+    for words, has_handler in (("Waiting for GCS to be ready.", True), ("Waiting for others.", False)):
+        command = ["bash", "-c", script.format(words=words)]
+        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             handled = "".join(iter(process.stdout.readline, "ready\n"))
             assert ("SIGTERM" in handled) == has_handler
