@@ -77,7 +77,10 @@ def test_the_pool_decides_the_device_unless_the_user_does(
         (GOOD.replace("v1alpha1", "v9"), "document 1: apiVersion: modelyard.dev/v9 is not known"),
         (GOOD.replace("spec:", "sepc:"), "document 1: sepc: unknown field"),
         (GOOD.replace("pvc://", "ftp://"), "document 1: spec.model.source.uri: must be pvc://<claim>/<folder>"),
-        (GOOD + "  replica: 1\n", "document 1: spec.replica: Extra inputs are not permitted"),
+        (
+            GOOD + "  replica: 1\n",
+            "document 1: spec.replica: there is no such field here; take it out, or correct its name",
+        ),
         (GOOD + "  requestTimeout: soon\n", "document 1: spec.requestTimeout: "),
         (f"{GOOD}---{GOOD}", "document 2: metadata.name: default/smollm2 is in this file twice"),
     ],

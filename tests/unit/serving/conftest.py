@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx2
+import openai
 import pytest
 from tests.unit.serving.tiny import config_for, write_model
 
@@ -38,3 +40,13 @@ async def replica(log: Path, llama: Path) -> AsyncIterator[Replica]:
     await replica.configure(config_for(llama, engine=EngineConfig(max_running=4, max_queued=0)))
     yield replica
     replica.close()
+
+
+@pytest.fixture
+async def client(replica: Replica) -> AsyncIterator[openai.AsyncOpenAI]:
+    """OpenAI's own client of the Llama."""
+    transport = httpx2.ASGITransport(replica, raise_app_exceptions=False)
+    async with openai.AsyncOpenAI(
+        base_url="http://replica/v1", api_key="none", max_retries=0, http_client=httpx2.AsyncClient(transport=transport)
+    ) as client:
+        yield client

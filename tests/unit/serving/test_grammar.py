@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +30,6 @@ NESTED = {
     "maxItems": 2,
     "items": {"anyOf": [{"$ref": "#/$defs/kind"}, {"type": "string", "pattern": "^[ab]{1,2}$"}]},
 }
-
-
-@pytest.fixture
-async def client(replica: Replica) -> AsyncIterator[openai.AsyncOpenAI]:
-    transport = httpx2.ASGITransport(replica, raise_app_exceptions=False)
-    async with openai.AsyncOpenAI(
-        base_url="http://replica/v1", api_key="none", max_retries=0, http_client=httpx2.AsyncClient(transport=transport)
-    ) as client:
-        yield client
 
 
 def _schema(schema: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,6 @@ from modelyard_serving.replica import Replica
 MODEL = "team-a/tiny"
 CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "the quick brown fox"}]}
 TEXT: dict[str, Any] = {"model": MODEL, "prompt": "the lazy", "max_tokens": 12}
-
-
-@pytest.fixture
-async def client(replica: Replica) -> AsyncIterator[openai.AsyncOpenAI]:
-    transport = httpx2.ASGITransport(replica, raise_app_exceptions=False)
-    async with openai.AsyncOpenAI(
-        base_url="http://replica/v1", api_key="none", max_retries=0, http_client=httpx2.AsyncClient(transport=transport)
-    ) as client:
-        yield client
 
 
 async def _chat(client: openai.AsyncOpenAI, **fields: Any) -> Any:

@@ -86,12 +86,18 @@ def name_rule(kind: str, *, begins_with_letter: bool = False) -> Rule:
 
 def explain(error: ValidationError) -> str:
     """What is wrong, one `field: message` after another, with the names that stand in the manifest."""
-    return "; ".join(f"{_path(one)}: {one['msg']}".removeprefix(": ") for one in error.errors())
+    return "; ".join(f"{_path(one)}: {_message(one)}".removeprefix(": ") for one in error.errors())
 
 
 def unknown_fields(error: ValidationError) -> list[str]:
     """The fields that the model does not have."""
     return [_path(one) for one in error.errors() if one["type"] == "extra_forbidden"]
+
+
+def _message(one: ErrorDetails) -> str:
+    if one["type"] == "extra_forbidden":
+        return "there is no such field here; take it out, or correct its name or place (docs/reference.md has them all)"
+    return one["msg"]
 
 
 def _path(one: ErrorDetails) -> str:

@@ -33,7 +33,7 @@ class EmbeddingsKind:
             from transformers import AutoModel
 
             from modelyard_serving.models import encoder as encoders
-            from modelyard_serving.models import sentence_embedding
+            from modelyard_serving.models import loading, sentence_embedding
 
             settings = encoders.import_architecture(folder, config.model.uri, AutoModel)
         with start.phase("load", bytes=folder.load_bytes):
@@ -41,7 +41,7 @@ class EmbeddingsKind:
             embedding = sentence_embedding.read_embedding_settings(files, config.device)
         max_tokens = min(encoder.max_tokens, embedding.max_tokens or encoder.max_tokens)
         compute = sentence_embedding.SentenceEmbedding(encoder, embedding)
-        with start.phase("warmup"), encoders.failures_told(config.model.uri):
+        with start.phase("warmup"), loading.failures_told(config.model.uri):
             some: list[int] = encoder.tokenizer(PROOF_TEXT)["input_ids"]
             for rows, tokens in WARM_SHAPES:
                 [vector, *_] = compute([(some * tokens)[: min(tokens, max_tokens)]] * rows)

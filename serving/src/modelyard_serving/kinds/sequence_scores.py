@@ -46,13 +46,14 @@ def load_scoring(files: ModelFiles, config: ReplicaConfig, start: Start) -> Scor
         from transformers import AutoModelForSequenceClassification as Auto
 
         from modelyard_serving.models import encoder as encoders
+        from modelyard_serving.models import loading
         from modelyard_serving.models.sequence_scores import SequenceScores
 
         settings = encoders.import_architecture(folder, config.model.uri, Auto)
     with start.phase("load", bytes=folder.load_bytes):
         encoder = encoders.load_encoder(folder, settings, config, Auto)
     compute = SequenceScores(encoder)
-    with start.phase("warmup"), encoders.failures_told(config.model.uri):
+    with start.phase("warmup"), loading.failures_told(config.model.uri):
         some: list[int] = encoder.tokenizer(PROOF_TEXT)["input_ids"]
         for rows, tokens in WARM_SHAPES:
             [row, *_] = compute([{"input_ids": (some * tokens)[: min(tokens, encoder.max_tokens)]}] * rows)

@@ -1,19 +1,15 @@
 """Loading a causal language model of transformers from a checked folder: local files, safetensors, no remote code."""
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from modelyard_serving.contract import FailureReason, ReplicaConfig
-from modelyard_serving.failure import StartFailure
+from modelyard_serving.contract import ReplicaConfig
 from modelyard_serving.models.folder import ModelFolder
-
-TRUSTED = {"local_files_only": True, "trust_remote_code": False}
+from modelyard_serving.models.loading import TRUSTED, failures_told, invalid, prepare_torch
 
 
 @dataclass(frozen=True)
@@ -36,9 +32,9 @@ def import_architecture(folder: ModelFolder, uri: str) -> Any:
         settings = AutoConfig.from_pretrained(folder.path, **TRUSTED)
         MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)]
     except KeyError as error:
-        raise _invalid(uri, f"transformers has no causal language model of type {settings.model_type}") from error
+        raise invalid(uri, f"transformers has no causal language model of type {settings.model_type}") from error
     except Exception as error:  # the library raises every kind of error for what is wrong in a folder
-        raise _invalid(uri, f"{type(error).__name__}: {error}") from error
+        raise invalid(uri, f"{type(error).__name__}: {error}") from error
     return settings
 
 
@@ -50,32 +46,19 @@ def load_causal_lm(folder: ModelFolder, settings: Any, config: ReplicaConfig) ->
             the way.
     """
     uri = config.model.uri
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise StartFailure(
-            FailureReason.ACCELERATOR_MISSING,
-            "the pool promises a GPU, but torch sees none; check the driver and the device plugin of the node, "
-            "and that the runtime image carries torch with CUDA",
-        )
-    # Ray tells OpenMP to use one thread where an actor asks for no CPU.
-    torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
+    prepare_torch(config)
+    with failures_told(uri):
         tokenizer = AutoTokenizer.from_pretrained(folder.path, **TRUSTED)
         model, report = AutoModelForCausalLM.from_pretrained(
             folder.path, config=settings, dtype="auto", use_safetensors=True, output_loading_info=True, **TRUSTED
         )
         model.to(config.device)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise StartFailure(FailureReason.MODEL_TOO_LARGE, f"{uri}: memory ended while loading: {error}") from error
-    except Exception as error:  # as above
-        raise _invalid(uri, f"{type(error).__name__}: {error}") from error
     lost = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if lost:
-        raise _invalid(uri, f"the weights lack {len(lost)} tensors of the architecture, among them {lost[0]}")
+        raise invalid(uri, f"the weights lack {len(lost)} tensors of the architecture, among them {lost[0]}")
     context = getattr(settings.get_text_config(), "max_position_embeddings", None)
     if not context:
-        raise _invalid(uri, "config.json does not say the context length (max_position_embeddings)")
+        raise invalid(uri, "config.json does not say the context length (max_position_embeddings)")
     return CausalLM(model.eval(), tokenizer, int(context), _end_tokens(model))
 
 
@@ -91,7 +74,7 @@ def warm_up(loaded: CausalLM, uri: str) -> None:
         token = first.logits[:, -1:].argmax(-1)
         second = loaded.model(input_ids=token, past_key_values=first.past_key_values, use_cache=True)
     if not bool(torch.isfinite(second.logits).all()):
-        raise _invalid(uri, "the model computes no numbers (NaN or infinity): the weights are damaged")
+        raise invalid(uri, "the model computes no numbers (NaN or infinity): the weights are damaged")
 
 
 def _end_tokens(model: Any) -> frozenset[int]:
@@ -99,7 +82,3 @@ def _end_tokens(model: Any) -> frozenset[int]:
     if ends is None:
         return frozenset()
     return frozenset(ends if isinstance(ends, list) else [ends])
-
-
-def _invalid(uri: str, message: str) -> StartFailure:
-    return StartFailure(FailureReason.MODEL_INVALID, f"{uri}: {message}")

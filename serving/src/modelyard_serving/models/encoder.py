@@ -1,20 +1,15 @@
 """Loading a transformers model that answers in one step: local files, safetensors, no remote code."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import transformers
 from transformers import AutoConfig, AutoTokenizer
 
-from modelyard_serving.contract import FailureReason, ReplicaConfig
-from modelyard_serving.failure import StartFailure
+from modelyard_serving.contract import ReplicaConfig
 from modelyard_serving.models.folder import ModelFolder
+from modelyard_serving.models.loading import TRUSTED, failures_told, invalid, prepare_torch
 
-TRUSTED = {"local_files_only": True, "trust_remote_code": False}
 POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer")
 """Types whose first position comes after the padding token's number, so that they have fewer than they say."""
 
@@ -39,9 +34,9 @@ def import_architecture(folder: ModelFolder, uri: str, auto: Any) -> Any:
         settings = AutoConfig.from_pretrained(folder.path, **TRUSTED)
         auto._model_mapping[type(settings)]  # noqa: SLF001 - transformers offers no other way to ask
     except KeyError as error:
-        raise _invalid(uri, f"transformers has no {auto.__name__} of type {settings.model_type}") from error
+        raise invalid(uri, f"transformers has no {auto.__name__} of type {settings.model_type}") from error
     except Exception as error:  # the library raises every kind of error for what is wrong in a folder
-        raise _invalid(uri, f"{type(error).__name__}: {error}") from error
+        raise invalid(uri, f"{type(error).__name__}: {error}") from error
     return settings
 
 
@@ -67,35 +62,8 @@ def load_encoder(folder: ModelFolder, settings: Any, config: ReplicaConfig, auto
     lost = sorted(key for key in map(str, report["missing_keys"]) if not key.startswith("pooler."))
     lost += sorted(str(key) for key in report["mismatched_keys"])
     if lost:
-        raise _invalid(uri, f"the weights lack {len(lost)} tensors of the architecture, among them {lost[0]}")
+        raise invalid(uri, f"the weights lack {len(lost)} tensors of the architecture, among them {lost[0]}")
     return Encoder(model.eval(), tokenizer, settings, _max_tokens(settings, tokenizer))
-
-
-def prepare_torch(config: ReplicaConfig) -> None:
-    """Threads and messages; raises `StartFailure` where a promised GPU is not there."""
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise StartFailure(
-            FailureReason.ACCELERATOR_MISSING,
-            "the pool promises a GPU, but torch sees none; check the driver and the device plugin of the node, "
-            "and that the runtime image carries torch with CUDA",
-        )
-    # Ray tells OpenMP to use one thread where an actor asks for no CPU.
-    torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-
-
-@contextmanager
-def failures_told(uri: str) -> Iterator[None]:
-    """Turn what libraries raise for a bad folder into a `StartFailure`."""
-    try:
-        yield
-    except StartFailure:
-        raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise StartFailure(FailureReason.MODEL_TOO_LARGE, f"{uri}: memory ended while loading: {error}") from error
-    except Exception as error:
-        raise _invalid(uri, f"{type(error).__name__}: {error}") from error
 
 
 def pad(rows: list[list[int]], filler: int, device: Any) -> torch.Tensor:
@@ -110,7 +78,3 @@ def _max_tokens(settings: Any, tokenizer: Any) -> int:
     if text.model_type in POSITIONS_AFTER_PADDING:
         positions -= (text.pad_token_id or 0) + 1
     return min(int(positions), int(tokenizer.model_max_length))
-
-
-def _invalid(uri: str, message: str) -> StartFailure:
-    return StartFailure(FailureReason.MODEL_INVALID, f"{uri}: {message}")

@@ -31,7 +31,7 @@ class RemoteFile:
     """Path below the model's folder."""
     size: int
     digest: str | None
-    """`sha256:`, `git:` or `etag:` and hexadecimal digits; None where the origin tells none."""
+    """`sha256:` or `git:` and hexadecimal digits; None where the origin tells none."""
 
 
 @dataclass(frozen=True)

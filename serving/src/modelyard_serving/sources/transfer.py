@@ -57,7 +57,6 @@ class Transfer:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._brought: dict[str, int] = {}
-        self._etags_are_md5: bool | None = None
 
     @property
     def brought(self) -> int:
@@ -89,12 +88,10 @@ class Transfer:
             self._count(file, file.size)
             return
         part = target.with_name(target.name + _PART)
-        first = self._fill(file, part)
-        if not self._is_right(file, first):
+        if not _is_right(file, self._fill(file, part)):
             # What an earlier try left may have been spoilt on the way, or on this disk: once more from the beginning.
             part.unlink()
-            second = self._fill(file, part)
-            if not self._is_right(file, second) and not self._is_no_digest(file, first, second):
+            if not _is_right(file, self._fill(file, part)):
                 part.unlink()
                 raise StartFailure(
                     FailureReason.DOWNLOAD_CORRUPT,
@@ -146,24 +143,6 @@ class Transfer:
         if stream.tell() < file.size:
             raise Transient(f"{file.name} ended after {stream.tell()} of {file.size} bytes")
 
-    def _is_right(self, file: RemoteFile, digest: str) -> bool:
-        if file.digest is None or (file.digest.startswith("etag:") and self._etags_are_md5 is False):
-            return True
-        right = file.digest.partition(":")[2] == digest
-        if right and file.digest.startswith("etag:"):
-            self._etags_are_md5 = True
-        return right
-
-    def _is_no_digest(self, file: RemoteFile, first: str, second: str) -> bool:
-        """Whether the same bytes came twice because ETags say nothing about bytes there, as where S3 encrypts by KMS.
-
-        Only the first file, the smallest one, decides that.
-        """
-        if file.digest is None or not file.digest.startswith("etag:") or self._etags_are_md5 or first != second:
-            return False
-        self._etags_are_md5 = False
-        return True
-
     def _count(self, file: RemoteFile, there: int) -> None:
         with self._lock:
             self._brought[file.name] = there
@@ -186,10 +165,14 @@ def patiently(asked: Callable[[], T], patience: Patience, pause: Callable[[float
     return asked()
 
 
+def _is_right(file: RemoteFile, digest: str) -> bool:
+    return file.digest is None or file.digest.partition(":")[2] == digest
+
+
 def _hash_for(file: RemoteFile) -> _Hash:
     kind = (file.digest or "").partition(":")[0]
     if kind == "git":
         digest = hashlib.sha1(usedforsecurity=False)
         digest.update(f"blob {file.size}\0".encode())
         return digest
-    return hashlib.md5(usedforsecurity=False) if kind == "etag" else hashlib.sha256()
+    return hashlib.sha256()
