@@ -90,15 +90,11 @@ models: setup  ## Prepare SmolLM2-135M-Instruct, all-MiniLM-L6-v2 and a small GP
 	PYTHONPATH=hack $(PYTHON) -m models
 
 .PHONY: e2e
-e2e: SELECTED := -m "not extended"
-e2e: e2e-all  ## The whole system on the one-node cluster (E2E="-k name" selects)
-
-.PHONY: e2e-all
-e2e-all: setup models  ## The same with the scenarios that take long
+e2e: setup models  ## The whole system on the one-node cluster (E2E="-k name" selects)
 	hack/cluster up
 	hack/cluster images
 	MODELYARD_E2E_MODELS=$${XDG_CACHE_HOME:-$$HOME/.cache}/modelyard/models \
-	  hack/cluster exec -- $(BIN)/pytest e2e --timeout 600 --durations 30 --durations-min 3 $(SELECTED) $(E2E)
+	  hack/cluster exec -- $(BIN)/pytest e2e --timeout 600 --durations 30 --durations-min 3 $(E2E)
 
 .PHONY: bench-operator
 bench-operator: setup  ## How the operator grows: SIZES="10 100 1000 5000" services, REST=30 seconds at rest

@@ -5,8 +5,17 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from e2e.cluster import SYSTEM, apply, items, kubectl, make_serving_cluster, pod_processes, until
-from e2e.traffic import post
+from e2e.cluster import (
+    SYSTEM,
+    apply,
+    items,
+    kubectl,
+    make_serving_cluster,
+    pod_processes,
+    replica_processes,
+    until,
+)
+from e2e.traffic import Load
 
 if TYPE_CHECKING:
     from e2e.conftest import Maker, Resident
@@ -44,13 +53,24 @@ def _running_head(namespace: str) -> str | None:
 
 
 @pytest.mark.timeout(400)
-def test_ray_head_gone(resident: "Resident") -> None:
-    heads = items("pods", SYSTEM, "ray.io/node-type=head")
-    kubectl("delete", "pod", "-n", SYSTEM, heads[0]["metadata"]["name"], "--grace-period=0", "--force")
-    resident.service.wait_reason("Degraded", "HeadGone", within=30)
-    resident.service.wait(within=240)
-    status, answer = post(resident.url, resident.body)
-    assert status == 200, answer
+@pytest.mark.skipif("MODELYARD_E2E_MODELS" not in os.environ, reason="ends a process of the one-node cluster")
+def test_a_head_whose_autoscaler_ends_is_replaced(resident: "Resident") -> None:
+    """KubeRay would leave it for ever: Ray's own container runs on."""
+    before, replicas = heads(), replica_processes(resident.service.model)
+    with Load(resident.url, resident.body) as load:
+        for pid in pod_processes("ray kuberay-autoscaler"):
+            os.kill(pid, signal.SIGKILL)
+        resident.service.wait_reason("Degraded", "AutoscalerGone", "HeadGone", within=60)
+        until("another head", lambda: heads() - before, within=60)
+        resident.service.wait(within=240)
+        until("nothing to be wrong", lambda: resident.service.condition("Degraded")["status"] == "False", within=120)
+    assert load.failures == []
+    assert replica_processes(resident.service.model) == replicas, "no model is loaded anew"
+
+
+def heads() -> set[str]:
+    """The heads of the default ServingCluster, by uid."""
+    return {pod["metadata"]["uid"] for pod in items("pods", SYSTEM, "ray.io/node-type=head")}
 
 
 @pytest.mark.timeout(400)

@@ -124,7 +124,8 @@ def _cluster(namespace: str, name: str, **spec: Any) -> None:
 
 @pytest.mark.timeout(300)
 def test_deletion_leaves_nothing(make: "Maker") -> None:
-    """First of two ServingClusters, then of the namespace with the other one."""
+    """First of two ServingClusters, then of the namespace with the other one and a service."""
+    service = make("leaving")
     for name in ("first", "second"):
         _cluster(make.namespace, name)
     _cluster(make.namespace, "plain", highAvailability=False)
@@ -134,6 +135,7 @@ def test_deletion_leaves_nothing(make: "Maker") -> None:
             lambda name=name: condition("scl", name, make.namespace, "Ready").get("status") == "True",  # type: ignore[misc]
             within=150,
         )
+    service.wait()
     assert not [each for each in items("statefulsets", make.namespace) if each["metadata"]["name"].startswith("plain")]
     assert not get("pvc", "plain-redis", make.namespace)
     begun = time.monotonic()
@@ -154,7 +156,6 @@ def _left(namespace: str, cluster: str) -> list[str]:
     return left + (["ServingCluster"] if get("scl", cluster, namespace) else [])
 
 
-@pytest.mark.extended
 @pytest.mark.timeout(120)
 @pytest.mark.skipif("MODELYARD_E2E_MODELS" not in os.environ, reason="changes the cluster's default StorageClass")
 def test_without_a_default_storage_class(make: "Maker") -> None:

@@ -151,7 +151,6 @@ def put_nothing() -> None:
     Serve().put({})
 
 
-@pytest.mark.extended
 @pytest.mark.timeout(480)
 @pytest.mark.parametrize(
     ("destroy", "words"),

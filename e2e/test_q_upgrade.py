@@ -1,6 +1,10 @@
 """Another release of the operator moves nothing; one edited service moves alone; another Ray moves all, unnoticed."""
 
+import base64
+import json
 import os
+import urllib.error
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +30,6 @@ NEXT = "localhost/modelyard-serving:next"
 """The serving image under the name that another release would give it."""
 
 
-@pytest.mark.extended
 @pytest.mark.timeout(600)
 @pytest.mark.skipif("MODELYARD_E2E_MODELS" not in os.environ, reason="names an image of the one-node cluster anew")
 def test_operator_then_one_service_then_ray(make: "Maker", resident: "Resident") -> None:
@@ -50,11 +53,16 @@ def test_operator_then_one_service_then_ray(make: "Maker", resident: "Resident")
         assert _image(steady) != NEXT
         assert _ray_cluster(edited) != _ray_cluster(steady), "workers of another Ray cannot join the head that runs"
 
-        old = edited.status["activeRevision"]
-        change = '{"spec": {"runtime": {"image": "%s", "rayVersion": "2.60.0"}}}' % NEXT  # noqa: UP031 - JSON's braces
-        kubectl("patch", "servingcluster", "default", "-n", SYSTEM, "--type=merge", "-p", change)
+        old, old_ray = edited.status["activeRevision"], _ray_cluster(steady)
+        token = _token(old_ray)
+        assert _dashboard(old_ray, token) == 200
+        _patch_cluster(runtime={"image": NEXT, "rayVersion": "2.60.0"}, tokenGeneration=2)
         until("both on another RayCluster", lambda: _moved(steady, revision) and _moved(edited, old), within=300)
-        until("the old RayCluster to go", lambda: len(items("rayclusters", SYSTEM)) == 1, within=240)
+        until("the old RayClusters to go", lambda: len(items("rayclusters", SYSTEM)) == 1, within=240)
+        new_ray = _ray_cluster(steady)
+        assert _dashboard(new_ray, token) == 403
+        assert _dashboard(new_ray, _token(new_ray)) == 200
+        until("the old token to go", lambda: get("secret", old_ray, SYSTEM) is None, within=60)
         count = one.count + other.count
         until("more traffic", lambda: one.count + other.count > count + 100, within=60)
     assert one.failures == []
@@ -85,6 +93,28 @@ def _upgrade_operator() -> None:
     settings = (*image, "--set", "operator.resyncSeconds=301")
     run("helm", "upgrade", RELEASE, chart, "-n", SYSTEM, "--reuse-values", *settings, "--wait", "--timeout", "120s")
     until("the new operator to hold the Lease", operator_holds_the_lease, within=60)
+
+
+def _patch_cluster(**spec: object) -> None:
+    kubectl("patch", "servingcluster", "default", "-n", SYSTEM, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+
+def _token(ray_cluster: str) -> str:
+    secret = get("secret", ray_cluster, SYSTEM)
+    assert secret is not None
+    return base64.b64decode(secret["data"]["auth_token"]).decode()
+
+
+def _dashboard(ray_cluster: str, token: str) -> int:
+    """The status that Ray's dashboard answers to a token."""
+    (head,) = items("pods", SYSTEM, f"ray.io/cluster={ray_cluster},ray.io/node-type=head")
+    url = f"http://{head['status']['podIP']}:8265/api/serve/applications/"
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - the head's
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def _moved(service: Service, old: str) -> bool:

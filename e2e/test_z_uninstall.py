@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 import pytest
-from e2e.cluster import RELEASE, SYSTEM, get, items, kubectl, make_serving_cluster, run, until
+from e2e.cluster import RELEASE, SYSTEM, get, items, run, until
 from e2e.conftest import install, left_namespaces
 from e2e.traffic import post
 
@@ -15,16 +15,6 @@ if TYPE_CHECKING:
 def test_every_namespace_of_the_tests_is_gone(platform: str) -> None:
     """Whatever state a test left its services in, none of them holds its namespace."""
     until("no namespace of a test", lambda: not left_namespaces(), within=120)
-
-
-@pytest.mark.timeout(300)
-def test_a_namespace_is_deleted(make: "Maker") -> None:
-    """With a service and a ServingCluster of its own in it."""
-    make_serving_cluster(make.namespace, "own")
-    make("leaving").wait(within=200)
-    kubectl("delete", "namespace", make.namespace, "--wait=false")
-    until("the namespace to be gone", lambda: get("namespace", make.namespace) is None, within=120)
-    kubectl("create", "namespace", make.namespace)
 
 
 @pytest.mark.timeout(600)

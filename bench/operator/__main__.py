@@ -80,7 +80,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rest", type=float, default=30, help="seconds at rest")
     parser.add_argument("--changes", type=int, default=30, help="changes of settings")
     parser.add_argument("--rollouts", type=int, default=5, help="changes of models")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--json", type=Path, default=Path("bench/out/operator.json"), help="all figures")
     return parser.parse_args()
 
 
@@ -101,8 +101,8 @@ def main() -> int:
     chosen = options()
     enclose()
     runs = [asyncio.run(run(Size(n, chosen.clusters or clusters_for(n)), chosen)) for n in chosen.sizes]
-    if chosen.json:
-        chosen.json.write_text(json.dumps([asdict(each) for each in runs], indent=1))
+    chosen.json.parent.mkdir(parents=True, exist_ok=True)
+    chosen.json.write_text(json.dumps([asdict(each) for each in runs], indent=1))
     print(table(runs))
     for each in runs:
         print(rest_log(each))

@@ -175,7 +175,8 @@ async def rest(scene: Scene, seconds: float) -> Rested:
     return Rested(
         seconds=seconds,
         written=(*written, *("PUT" for at in await scene.puts() if at >= begun)),
-        asked=Counter(f"{each.verb} {each.resource}" for each in requests),
+        # A plain dict: `asdict` makes a Counter anew by counting its items.
+        asked=dict(Counter(f"{each.verb} {each.resource}" for each in requests)),
         cpu_pct=100 * (scene.operator.cpu_s() - cpu) / seconds,
         rss_mb=scene.operator.rss_mb(),
     )
