@@ -66,6 +66,13 @@ def make_serving_cluster(namespace: str, name: str, **runtime: object) -> None:
     apply({"apiVersion": "modelyard.dev/v1alpha1", "kind": "ServingCluster", "metadata": metadata, "spec": spec})
 
 
+def make_pool(name: str, **spec: object) -> None:
+    """A pool of processors of its own on the node, with one small shape unless `spec` says otherwise."""
+    shapes = [{"name": "small", "cpu": "100m", "memory": "2Gi"}]
+    manifest = {"apiVersion": "modelyard.dev/v1alpha1", "kind": "AcceleratorPool", "metadata": {"name": name}}
+    apply({**manifest, "spec": {"device": "cpu", "shapes": shapes, **spec}})
+
+
 def until(what: str, look: Callable[[], Value | None], *, within: float) -> Value:
     """The first true answer of `look`, or an AssertionError that says what did not come."""
     deadline = time.monotonic() + within

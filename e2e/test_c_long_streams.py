@@ -2,11 +2,12 @@
 
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from e2e.cluster import SYSTEM, Service, items, kubectl, until
+from e2e.cluster import SYSTEM, Service, items, kubectl, make_pool, until
 from e2e.traffic import Load, Stream
 
 if TYPE_CHECKING:
@@ -20,10 +21,18 @@ GATEWAYS = "app.kubernetes.io/component=gateway"
 CLIENTS = 8
 
 
+@pytest.fixture
+def pool(platform: str) -> Iterator[str]:
+    """Its workers are those of one service only."""
+    make_pool("beside")
+    yield "beside"
+    kubectl("delete", "apool", "beside", "--ignore-not-found")
+
+
 @pytest.mark.timeout(600)
-def test_long_streams(make: "Maker") -> None:
+def test_long_streams(make: "Maker", pool: str) -> None:
     steady = make("steady", "pvc://models/smollm2", resources={"memory": "3Gi"})
-    beside = make("beside", replicas=3)
+    beside = make("beside", replicas=2, accelerator={"pool": pool})
     steady.wait(within=300)
     beside.settled(within=300)
     # SmolLM2 counts on for thousands of tokens.
@@ -35,10 +44,10 @@ def test_long_streams(make: "Maker") -> None:
         until("the streams", lambda: all(stream.events > 5 for stream in streams), within=60)
         begun = time.monotonic()
         with Load(make.url(beside), body, clients=CLIENTS) as load:
-            _released(beside, load)
-            beside.patch(replicas=2)
-            until("two replicas", lambda: beside.status.get("replicas") == 2, within=60)
             gateways = _drained(beside, load)
+            _released(beside, load)
+            beside.patch(replicas=1)
+            until("one replica", lambda: beside.status.get("replicas") == 1, within=60)
         assert load.failures == [], f"of {load.count}"
         print(f"{load.count} requests, slowest {load.slowest_s:.2f} s")
         worker = sorted(_names(_workers(beside)))[0]
@@ -54,8 +63,7 @@ def test_long_streams(make: "Maker") -> None:
 
 
 def _released(service: Service, load: Load) -> None:
-    """A new revision takes over; the old one's workers finish, and go."""
-    until("traffic", lambda: load.count > 3 * CLIENTS, within=60)
+    """A new revision takes over; the old one's workers finish."""
     first = service.status["activeRevision"]
     seen: set[str] = set()
     service.patch(requestTimeout="30m")
@@ -78,6 +86,7 @@ def _drained(service: Service, load: Load) -> "subprocess.Popen[str]":
 
     The cluster may have one node only, so it takes pods again as soon as the first ones leave.
     """
+    until("traffic", lambda: load.count > 3 * CLIENTS, within=60)
     workers = _workers(service)
     before, begun, count = _names(workers), time.monotonic(), load.count
     gateways_before = _names(GATEWAYS)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from e2e.cluster import (
     SYSTEM,
-    apply,
     items,
     kubectl,
+    make_pool,
     make_serving_cluster,
     pod_processes,
     replica_processes,
@@ -76,14 +76,7 @@ def heads() -> set[str]:
 @pytest.mark.timeout(400)
 def test_a_worker_killed_by_its_memory_limit_is_told(make: "Maker") -> None:
     """A pool whose workers are too small for Ray itself: the container is killed, and the status says by what."""
-    apply(
-        {
-            "apiVersion": "modelyard.dev/v1alpha1",
-            "kind": "AcceleratorPool",
-            "metadata": {"name": "cramped"},
-            "spec": {"device": "cpu", "shapes": [{"name": "tiny", "cpu": "50m", "memory": "160Mi"}]},
-        }
-    )
+    make_pool("cramped", shapes=[{"name": "tiny", "cpu": "50m", "memory": "160Mi"}])
     try:
         service = make("cramped", accelerator={"pool": "cramped"})
         told = service.wait_reason("Degraded", "OutOfMemory", within=240)
@@ -96,14 +89,7 @@ def test_a_worker_killed_by_its_memory_limit_is_told(make: "Maker") -> None:
 @pytest.mark.timeout(300)
 def test_no_node_fits(make: "Maker", platform: str) -> None:
     """A worker that no node can take: the scheduler's numbers are in the status."""
-    apply(
-        {
-            "apiVersion": "modelyard.dev/v1alpha1",
-            "kind": "AcceleratorPool",
-            "metadata": {"name": "vast"},
-            "spec": {"device": "cpu", "shapes": [{"name": "vast", "cpu": "50m", "memory": "900Gi"}]},
-        }
-    )
+    make_pool("vast", shapes=[{"name": "vast", "cpu": "50m", "memory": "900Gi"}])
     try:
         service = make("vast", accelerator={"pool": "vast"})
         told = service.wait_reason("Degraded", "NoNodeFits", within=120)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from e2e.cluster import apply, get, kubectl, until
+from e2e.cluster import get, kubectl, make_pool, until
 from e2e.conftest import Maker, make_namespace
 from e2e.traffic import Load
 
@@ -13,13 +13,6 @@ if TYPE_CHECKING:
     from e2e.cluster import Service
 
 POOL = "contested"
-
-
-def make_pool(**spec: Any) -> None:
-    """A pool of its own on the node, for tests to limit."""
-    shapes = [{"name": "small", "cpu": "100m", "memory": "2Gi"}]
-    manifest = {"apiVersion": "modelyard.dev/v1alpha1", "kind": "AcceleratorPool", "metadata": {"name": POOL}}
-    apply({**manifest, "spec": {"device": "cpu", "shapes": shapes, **spec}})
 
 
 @pytest.fixture
@@ -53,7 +46,7 @@ def workers(service: "Service") -> int:
 
 @pytest.mark.timeout(300)
 def test_two_namespaces_compete_for_a_pool(make: Maker, neighbour: Maker, pool: str) -> None:
-    make_pool(limits={"maxWorkers": 2})
+    make_pool(pool, limits={"maxWorkers": 2})
     auto = {"minReplicas": 1, "maxReplicas": 2, "targetOngoingRequests": 1, "upscaleDelay": "1s"}
     first = make("first", accelerator={"pool": pool}, autoscaling=auto)
     first.wait()
@@ -71,13 +64,13 @@ def test_two_namespaces_compete_for_a_pool(make: Maker, neighbour: Maker, pool: 
         assert f"{first.namespace} 1, {second.namespace} 1" in told["message"]
         assert "this service holds 1 of 2 wanted" in told["message"]
     assert load.failures == [], f"of {load.count} requests"
-    make_pool(limits={"maxWorkers": 3})
+    make_pool(pool, limits={"maxWorkers": 3})
     until("the second to have all it wants", lambda: second.status.get("replicas") == 2, within=90)
 
 
 @pytest.mark.timeout(60)
 def test_a_pool_for_others_is_refused(make: Maker, pool: str) -> None:
-    make_pool(allowedNamespaces={"from": "Selector", "selector": {"matchLabels": {"contested": "yes"}}})
+    make_pool(pool, allowedNamespaces={"from": "Selector", "selector": {"matchLabels": {"contested": "yes"}}})
     service = make("outsider", accelerator={"pool": pool}, suspend=True)
     told = service.wait_reason("Accepted", "NamespaceNotAllowed", within=15)
     assert f"not of {make.namespace}" in told["message"]

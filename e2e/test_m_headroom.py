@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from e2e.cluster import SYSTEM, apply, get, kubectl, until
+from e2e.cluster import SYSTEM, get, kubectl, make_pool, until
 from e2e.traffic import Load
 
 if TYPE_CHECKING:
@@ -16,18 +16,7 @@ BODY = {"prompt": "The", "max_tokens": 2, "temperature": 0}
 
 
 def tight_pool(workers: int) -> None:
-    apply(
-        {
-            "apiVersion": "modelyard.dev/v1alpha1",
-            "kind": "AcceleratorPool",
-            "metadata": {"name": "tight"},
-            "spec": {
-                "device": "cpu",
-                "shapes": [{"name": "small", "cpu": "100m", "memory": "2Gi"}],
-                "maxWorkers": workers,
-            },
-        }
-    )
+    make_pool("tight", maxWorkers=workers)
 
 
 @pytest.fixture
