@@ -154,6 +154,22 @@ async def test_what_a_new_head_never_finds_again_is_written_anew(world: World) -
     assert world.conditions()["Ready"] == ("True", "Serving")
 
 
+async def test_what_is_taken_from_a_head_that_has_found_all_again_is_put_back_at_once(world: World) -> None:
+    await serving(world)
+    head = Head(world)
+    head.dies()
+    await turns(world, 2)
+    head.comes_back()
+    await world.settle()
+    puts = len(world.serve.puts)
+    # Somebody else writes an empty config, within the time that a new head has to find what runs.
+    world.serve.states.clear()
+    world.now += timedelta(seconds=20)
+    await world.settle()
+    assert len(world.serve.puts) == puts + 1
+    assert any("who removed" in message for _, _, message in world.published)
+
+
 async def test_a_worker_that_goes_while_the_head_is_away_is_not_taken_to_serve(world: World) -> None:
     await serving(world)
     Head(world).dies()

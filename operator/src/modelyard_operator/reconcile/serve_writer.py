@@ -107,15 +107,18 @@ class ServeWriter:
         client = self._app.serve_clients.client(f"{facts.head_address}:{DASHBOARD_PORT}", token)
         try:
             memory.heard = client, await client.details()
-            applications = parse_details(memory.heard[1])
-            active = [
-                r.application
+            applications, head = parse_details(memory.heard[1]), _head(manifest, pods)
+            # A head that has once found all again has nothing more to find: what it misses then was taken away.
+            awaited = [
+                applications.get(r.application)
                 for r in state.tenants.revisions
-                if r.phase is Phase.ACTIVE and r.ray_cluster == facts.name
+                if r.phase is Phase.ACTIVE
+                and r.ray_cluster == facts.name
+                and (r.application in applications or memory.head != head)
             ]
-            if is_recovering(facts, pods, [applications.get(name) for name in active], self._app.clock()):
+            if is_recovering(facts, pods, awaited, self._app.clock()):
                 return RayClusterView(facts, pods, None, recovering(facts))
-            memory.saw(_head(manifest, pods), applications)
+            memory.saw(head, applications)
             await self._settle(_Target(facts.name, _owner(key, manifest), state, client, memory), applications)
         except ServeUnreachable as error:
             memory.token = None  # It may be another one by now.
