@@ -3,7 +3,7 @@
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -44,7 +44,8 @@ def test_long_streams(make: "Maker", pool: str) -> None:
         until("the streams", lambda: all(stream.events > 5 for stream in streams), within=60)
         begun = time.monotonic()
         with Load(make.url(beside), body, clients=CLIENTS) as load:
-            gateways = _drained(beside, load)
+            gateways = stack.enter_context(_drain(_node(beside), GATEWAYS))
+            _drained(beside, load)
             _released(beside, load)
             beside.patch(replicas=1)
             until("one replica", lambda: beside.status.get("replicas") == 1, within=60)
@@ -56,10 +57,13 @@ def test_long_streams(make: "Maker", pool: str) -> None:
         # Its workers go when they have been idle.
         beside.delete()
         until("three minutes", lambda: time.monotonic() - begun > LASTING_S, within=LASTING_S)
-    assert [stream.error for stream in streams] == [None] * STREAMS
-    assert all(stream.lasted for stream in streams)
-    print(f"{[stream.events for stream in streams]} events in {time.monotonic() - begun:.0f} s")
-    _ended_well(gateways)
+        for stream in streams:
+            stream.end()
+        # Until then the gateways that were drained kept the streams that went through them.
+        _ended_well(gateways)
+        assert [stream.error for stream in streams] == [None] * STREAMS
+        assert all(stream.lasted for stream in streams)
+        print(f"{[stream.events for stream in streams]} events in {time.monotonic() - begun:.0f} s")
 
 
 def _released(service: Service, load: Load) -> None:
@@ -80,37 +84,40 @@ def _released(service: Service, load: Load) -> None:
     assert "Draining" in seen
 
 
-def _drained(service: Service, load: Load) -> "subprocess.Popen[str]":
-    """`kubectl drain` of the service's two workers and of the gateways; gives the gateways' drain, which goes on
-    until the streams through them have ended.
-
-    The cluster may have one node only, so it takes pods again as soon as the first ones leave.
-    """
+def _drained(service: Service, load: Load) -> None:
+    """`kubectl drain` of the service's workers, while the gateways are drained."""
     until("traffic", lambda: load.count > 3 * CLIENTS, within=60)
-    workers = _workers(service)
-    before, begun, count = _names(workers), time.monotonic(), load.count
-    gateways_before = _names(GATEWAYS)
-    node = _pods(workers)[0]["spec"]["nodeName"]
-    drain, gateways = (_drain(node, selector) for selector in (workers, GATEWAYS))
-    try:
+    workers, begun, count = _workers(service), time.monotonic(), load.count
+    before, gateways, node = _names(workers), _names(GATEWAYS), _node(service)
+    with _drain(node, workers) as drain:
         until("the first evictions", lambda: _leaving(workers) and _leaving(GATEWAYS), within=60)
-    finally:
+        # The cluster may have one node only.
         kubectl("uncordon", node)
-    _ended_well(drain)
-    until("other gateways", lambda: gateways_before <= _leaving(GATEWAYS) | _gone(gateways_before), within=120)
+        _ended_well(drain)
+    until("other gateways", lambda: not gateways & (_names(GATEWAYS) - _leaving(GATEWAYS)), within=120)
     assert not before & _names(workers)
     print(f"drained in {time.monotonic() - begun:.0f} s, {load.count - count} requests meanwhile")
     count = load.count
     until("traffic afterwards", lambda: load.count > count + 3 * CLIENTS, within=60)
-    return gateways
 
 
-def _drain(node: str, selector: str) -> "subprocess.Popen[str]":
+@contextmanager
+def _drain(node: str, selector: str) -> Iterator["subprocess.Popen[str]"]:
+    """As an administrator drains a node, but only of some pods; the node may take pods again at the end."""
     command = [
         "kubectl", "drain", node, f"--pod-selector={selector}", "--delete-emptydir-data", "--ignore-daemonsets",
         "--timeout=400s",
     ]  # fmt: skip
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as drain:
+        try:
+            yield drain
+        finally:
+            kubectl("uncordon", node)
+            drain.kill()
+
+
+def _node(service: Service) -> str:
+    return str(_pods(_workers(service))[0]["spec"]["nodeName"])
 
 
 def _ended_well(drain: "subprocess.Popen[str]") -> None:
@@ -136,7 +143,3 @@ def _names(selector: str) -> set[str]:
 
 def _leaving(selector: str) -> set[str]:
     return {pod["metadata"]["name"] for pod in _pods(selector) if "deletionTimestamp" in pod["metadata"]}
-
-
-def _gone(names: set[str]) -> set[str]:
-    return names - _names(GATEWAYS)

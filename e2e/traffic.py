@@ -100,6 +100,10 @@ class Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Read some more events, to see that it goes on, and leave."""
         self._over.set()
         if self._thread is not None:
             self._thread.join(timeout=60)
