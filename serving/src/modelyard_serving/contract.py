@@ -45,6 +45,7 @@ class Task(StrEnum):
     EMBEDDINGS = "embeddings"
     TEXT_CLASSIFICATION = "text-classification"
     RERANK = "rerank"
+    IMAGE_CLASSIFICATION = "image-classification"
 
 
 class FailureReason(StrEnum):

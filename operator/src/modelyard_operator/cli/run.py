@@ -32,6 +32,10 @@ START_TIMEOUT_S = 900.0
 POLL_S = 0.2
 NEEDED = ("ray", "torch", "transformers", "prometheus_client")
 QUESTION = "What is the capital of France?"
+GREY_PICTURE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+)
+"""A png of one pixel."""
 
 
 def run(
@@ -191,6 +195,8 @@ def _example(facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
             return "embeddings", {"input": "Python is"}
         case {"task": Task.TEXT_CLASSIFICATION}:
             return "classify", {"input": "Python is fun"}
+        case {"task": Task.IMAGE_CLASSIFICATION}:
+            return "classify", {"input": GREY_PICTURE}
         case {"task": Task.RERANK}:
             return "rerank", {"query": "What is Python?", "documents": ["a snake", "a language"]}
     return "completions", {"prompt": "Python is", "max_tokens": 32}

@@ -37,16 +37,20 @@ class Job(Generic[In, Out]):
     """A request's items in the hands of the engine. Whoever has it must `cancel` it in the end, however it ended."""
 
     def __init__(self, items: Sequence[Item[In]], on_cancel: Callable[[], None], *, turn: float) -> None:
-        self.items = items
-        # Longest first: items of about the same length stand beside each other.
-        self.waiting = sorted(range(len(items)), key=lambda place: -items[place].length)
-        self.arrived = time.monotonic()
+        self.supply(items)
         self.turn = turn
         self.cancelled = False
         self._on_cancel = on_cancel
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[list[Out]] = self._loop.create_future()
         self._results: dict[int, Out] = {}
+
+    def supply(self, items: Sequence[Item[In]]) -> None:
+        """These are the items to compute."""
+        self.items = items
+        # Longest first: items of about the same length stand beside each other.
+        self.waiting = sorted(range(len(items)), key=lambda place: -items[place].length)
+        self.arrived = time.monotonic()
 
     async def result(self) -> list[Out]:
         """What the items came to, in their order; raises `EngineFailed`."""
@@ -108,8 +112,10 @@ class DynamicBatchingEngine(Generic[In, Out]):
         self._thread = threading.Thread(target=self._work, name="modelyard-batches", daemon=True)
         self._thread.start()
 
-    def submit(self, items: Sequence[Item[In]], *, urgent: bool = False) -> Job[In, Out]:
+    def submit(self, items: Sequence[Item[In]] | None, *, urgent: bool = False) -> Job[In, Out]:
         """Take on a request of the running event loop; an urgent one is first, however full the queue is.
+
+        Items that take work to make, None, follow by `supply`: the request has its place in the queue meanwhile.
 
         Raises:
             QueueFull: there is no place for it.
@@ -121,13 +127,21 @@ class DynamicBatchingEngine(Generic[In, Out]):
             places = self._config.max_running + self._config.max_queued
             if not urgent and len(self._running.union(self._jobs)) >= places:
                 raise QueueFull
-            job: Job[In, Out] = Job(items, self._drop_cancelled, turn=float("-inf") if urgent else self._now)
-            if items:
+            turn = float("-inf") if urgent else self._now
+            job: Job[In, Out] = Job(items or (), self._drop_cancelled, turn=turn)
+            if items is None or items:
                 self._jobs.append(job)
                 self._changed.notify()
             else:
                 job.finish()
         return job
+
+    def supply(self, job: Job[In, Out], items: Sequence[Item[In]]) -> None:
+        """Hand in the items of a request that was submitted without; there must be some."""
+        with self._changed:
+            job.supply(items)
+            job.turn = max(job.turn, self._now)
+            self._changed.notify()
 
     def stats(self) -> EngineStats:
         with self._changed:

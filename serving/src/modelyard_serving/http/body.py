@@ -44,9 +44,9 @@ async def read_raw(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
     return bytes(raw)
 
 
-async def read_body(request: Request, served: str, kind: type[Body]) -> Body:
+async def read_body(request: Request, served: str, kind: type[Body], *, limit: int = MAX_BODY_BYTES) -> Body:
     """A request of this kind to the model `served`; raises `ApiError` for any other."""
-    raw = await read_raw(request)
+    raw = await read_raw(request, limit)
     try:
         body = kind.model_validate_json(raw)
     except ValidationError as error:

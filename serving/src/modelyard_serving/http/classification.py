@@ -1,5 +1,6 @@
 """Text classification in OpenAI's manner; OpenAI itself has no endpoint for it."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -12,7 +13,7 @@ from modelyard_serving.http.departure import while_connected
 from modelyard_serving.http.inputs import Inputs, ReadTokens, read_tokens
 from modelyard_serving.http.record import record_of
 from modelyard_serving.service import Service
-from modelyard_serving.tasks.classification import TextClassification
+from modelyard_serving.tasks.classification import Scored, TextClassification
 
 
 class ClassificationRequest(ModelRequest):
@@ -24,8 +25,9 @@ class ClassificationRequest(ModelRequest):
 
 
 class ScoredLabel(BaseModel):
-    """A label and how sure the model is."""
+    """A label, its place among the model's labels, and how sure the model is."""
 
+    index: int
     label: str
     score: float
 
@@ -44,7 +46,7 @@ class ClassificationList(BaseModel):
     object: Literal["list"] = "list"
     data: list[Classification]
     model: str
-    usage: ReadTokens
+    usage: ReadTokens | None = None
 
 
 class ClassificationEndpoints:
@@ -64,8 +66,13 @@ class ClassificationEndpoints:
             body.input.all, alone=body.input.alone, top_k=body.top_k, timeout_s=config.request_timeout_s
         ))  # fmt: skip
         record.prompt_tokens = found.tokens
-        data = [
-            Classification(index=index, labels=[ScoredLabel(label=label, score=score) for label, score in labels])
-            for index, labels in enumerate(found.labels)
-        ]
-        return json_answer(ClassificationList(data=data, model=config.service, usage=read_tokens(found.tokens)))
+        return classified(config.service, found.labels, usage=read_tokens(found.tokens))
+
+
+def classified(model: str, found: Sequence[Sequence[Scored]], *, usage: ReadTokens | None = None) -> Response:
+    """The answer for the labels of each input, as texts and pictures have it."""
+    data = [
+        Classification(index=place, labels=[ScoredLabel.model_validate(each, from_attributes=True) for each in labels])
+        for place, labels in enumerate(found)
+    ]
+    return json_answer(ClassificationList(data=data, model=model, usage=usage), leave_out_null=True)

@@ -3,13 +3,16 @@
 from modelyard_serving.contract import FailureReason, ModelConfig, Task
 from modelyard_serving.failure import StartFailure
 from modelyard_serving.kinds.embeddings import EmbeddingsKind
+from modelyard_serving.kinds.image_classification import ImageClassificationKind
 from modelyard_serving.kinds.kind import TaskKind
 from modelyard_serving.kinds.rerank import RerankKind
 from modelyard_serving.kinds.text_classification import TextClassificationKind
 from modelyard_serving.kinds.text_generation import TextGenerationKind
 from modelyard_serving.models.folder import ModelFiles
 
-KINDS: tuple[TaskKind, ...] = (EmbeddingsKind(), TextClassificationKind(), RerankKind(), TextGenerationKind())
+KINDS: tuple[TaskKind, ...] = (
+    EmbeddingsKind(), TextClassificationKind(), RerankKind(), ImageClassificationKind(), TextGenerationKind(),
+)  # fmt: skip
 """In the order in which they are asked; the first that serves a folder has it."""
 
 

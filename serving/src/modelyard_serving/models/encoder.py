@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from modelyard_serving.contract import ReplicaConfig
 from modelyard_serving.models.folder import ModelFolder
-from modelyard_serving.models.loading import TRUSTED, failures_told, invalid, prepare_torch
+from modelyard_serving.models.loading import TRUSTED, failures_told, invalid, load_pretrained
 
 POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer")
 """Types whose first position comes after the padding token's number, so that they have fewer than they say."""
@@ -47,23 +47,13 @@ def load_encoder(folder: ModelFolder, settings: Any, config: ReplicaConfig, auto
         StartFailure: no GPU where one was promised, weights that do not fit the architecture, or memory that ends on
             the way.
     """
-    uri = config.model.uri
-    prepare_torch(config)
-    with failures_told(uri):
+    model = load_pretrained(folder, settings, config, auto)
+    with failures_told(config.model.uri):
         tokenizer = AutoTokenizer.from_pretrained(folder.path, **TRUSTED)
         if tokenizer.is_fast:  # what a file says of cutting and padding is for training
             tokenizer.backend_tokenizer.no_truncation()
             tokenizer.backend_tokenizer.no_padding()
-        model, report = auto.from_pretrained(
-            folder.path, config=settings, dtype="auto", use_safetensors=True, output_loading_info=True, **TRUSTED
-        )
-        model.to(config.device)
-    # A pooler is not used: pooling is what the model's files say.
-    lost = sorted(key for key in map(str, report["missing_keys"]) if not key.startswith("pooler."))
-    lost += sorted(str(key) for key in report["mismatched_keys"])
-    if lost:
-        raise invalid(uri, f"the weights lack {len(lost)} tensors of the architecture, among them {lost[0]}")
-    return Encoder(model.eval(), tokenizer, settings, _max_tokens(settings, tokenizer))
+    return Encoder(model, tokenizer, settings, _max_tokens(settings, tokenizer))
 
 
 def pad(rows: list[list[int]], filler: int, device: Any) -> torch.Tensor:

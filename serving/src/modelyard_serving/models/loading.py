@@ -3,12 +3,14 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import transformers
 
 from modelyard_serving.contract import FailureReason, ReplicaConfig
 from modelyard_serving.failure import StartFailure
+from modelyard_serving.models.folder import ModelFolder
 
 TRUSTED = {"local_files_only": True, "trust_remote_code": False}
 
@@ -25,6 +27,29 @@ def prepare_torch(config: ReplicaConfig) -> None:
     torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+
+
+def load_pretrained(folder: ModelFolder, settings: Any, config: ReplicaConfig, auto: Any) -> Any:
+    """The model that transformers' class `auto` reads, on its device, in the type that the weights are stored in.
+
+    Raises:
+        StartFailure: no GPU where one was promised, weights that do not fit the architecture, or memory that ends on
+            the way.
+    """
+    uri = config.model.uri
+    prepare_torch(config)
+    with failures_told(uri):
+        model, report = auto.from_pretrained(
+            folder.path, config=settings, dtype="auto", use_safetensors=True, output_loading_info=True,
+            ignore_mismatched_sizes=True, **TRUSTED,  # they are refused below, by their names
+        )  # fmt: skip
+        model.to(config.device)
+    # A pooler is not used: pooling is what the model's files say.
+    lost = sorted(key for key in map(str, report["missing_keys"]) if not key.startswith("pooler."))
+    lost += sorted(str(key) for key in report["mismatched_keys"])
+    if lost:
+        raise invalid(uri, f"the weights lack {len(lost)} tensors of the architecture, among them {lost[0]}")
+    return model.eval()
 
 
 @contextmanager

@@ -30,10 +30,19 @@ def activation_of(problem_type: str | None, labels: int) -> Activation:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """A label with its place among the model's labels."""
+
+    index: int
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
 class Classified:
     """For each input the likeliest labels with their scores, best first, and the tokens that all inputs had."""
 
-    labels: list[list[tuple[str, float]]]
+    labels: list[list[Scored]]
     tokens: int
 
 
@@ -60,12 +69,19 @@ class TextClassification:
         """
         rows = await self._inputs.tokenize(inputs, field="input", alone=alone)
         computed = await self._model.run([Item({"input_ids": row}, len(row)) for row in rows], timeout_s=timeout_s)
-        scored = [self._best(row.tolist(), top_k) for row in computed]
+        scored = [best(row.tolist(), self._labels, self._activation, top_k) for row in computed]
         return Classified(scored, sum(map(len, rows)))
 
-    def _best(self, computed: list[float], top_k: int | None) -> list[tuple[str, float]]:
-        scores = zip(self._labels, activate(computed, self._activation), strict=True)
-        return sorted(scores, key=lambda pair: -pair[1])[:top_k]
+
+def best(computed: list[float], labels: Sequence[str], activation: Activation, top_k: int | None) -> list[Scored]:
+    """The likeliest labels of a row that the model computed, best first; None: all of them.
+
+    Raises:
+        EngineFailed: the row has what is no number.
+    """
+    scores = activate(computed, activation)
+    order = sorted(range(len(scores)), key=lambda place: -scores[place])[:top_k]
+    return [Scored(place, labels[place], scores[place]) for place in order]
 
 
 def activate(computed: Sequence[float], activation: Activation) -> list[float]:
