@@ -12,7 +12,7 @@ help:  ## List the targets
 .PHONY: setup
 setup: $(VENV)/.installed  ## Make .venv with everything that development needs
 
-$(VENV)/.installed: requirements/dev.txt pyproject.toml
+$(VENV)/.installed: requirements/dev.txt pyproject.toml hatch_build.py $(wildcard serving/native/*.[ch])
 	python3 -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes -r requirements/bootstrap.txt
 	$(BIN)/uv pip sync --quiet --python $(PYTHON) requirements/bootstrap.txt requirements/dev.txt

@@ -12,7 +12,6 @@ from modelyard_serving.engines.batching.kv_memory import KVMemory
 from modelyard_serving.engines.batching.scheduler import Chunk
 from modelyard_serving.engines.batching.sequence import Sequence
 from modelyard_serving.engines.batching.sizing import free_bytes, kv_blocks
-from modelyard_serving.engines.batching.step import build_step
 from modelyard_serving.engines.protocol import Engine
 from modelyard_serving.engines.transformers_engine import TransformersEngine
 
@@ -52,5 +51,5 @@ def _warm_up(decoder: Decoder, memory: KVMemory) -> None:
     sequence = Sequence([0] * 8, group=None)
     sequence.blocks = [0]
     with torch.inference_mode():
-        decoder.logits(build_step([Chunk(sequence, 0, 7)], memory), memory)
-        decoder.logits(build_step([Chunk(sequence, 7, 1)], memory), memory)
+        decoder.logits([Chunk(sequence, 0, 7)], memory)
+        decoder.logits([Chunk(sequence, 7, 1)], memory)

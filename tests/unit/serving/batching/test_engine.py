@@ -11,10 +11,9 @@ import torch
 from tests.unit.serving.batching.families import CONTEXT, FAMILIES, generate, tiny_model
 
 from modelyard_serving.contract import EngineConfig
-from modelyard_serving.engines.batching.decoder import Decoder, Unsupported, decoder_for
+from modelyard_serving.engines.batching.decoder import Chunks, Decoder, Scores, Unsupported, decoder_for
 from modelyard_serving.engines.batching.engine import BatchingEngine
 from modelyard_serving.engines.batching.kv_memory import KVMemory
-from modelyard_serving.engines.batching.step import Step
 from modelyard_serving.engines.protocol import (
     Ending,
     EngineFailed,
@@ -41,12 +40,12 @@ class _Gated:
         self.error: BaseException | None = None
         self.tokens: list[int] = []
 
-    def logits(self, step: Step, memory: KVMemory) -> torch.Tensor:
-        self.tokens.append(len(step.tokens))
+    def logits(self, chunks: Chunks, memory: KVMemory) -> Scores:
+        self.tokens.append(sum(chunk.count for chunk in chunks))
         assert self.gate.acquire(timeout=30)
         if self.error is not None:
             raise self.error
-        return self._decoder.logits(step, memory)
+        return self._decoder.logits(chunks, memory)
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.serving.batching.families import CONTEXT, FAMILIES, VOCABULARY, generate, tiny_model
 
 from modelyard_serving.contract import EngineConfig
-from modelyard_serving.engines.batching.decoder import Decoder, decoder_for
+from modelyard_serving.engines.batching.decoder import Chunks, Decoder, Scores, decoder_for
 from modelyard_serving.engines.batching.engine import BatchingEngine
 from modelyard_serving.engines.batching.kv_memory import KVMemory
-from modelyard_serving.engines.batching.step import Step
 from modelyard_serving.engines.protocol import Generation, GenerationRequest, Sampling
 
 GREEDY = Sampling(temperature=0)
@@ -28,9 +26,9 @@ class _Counted:
         self.kv = decoder.kv
         self.steps = 0
 
-    def logits(self, step: Step, memory: KVMemory) -> torch.Tensor:
+    def logits(self, chunks: Chunks, memory: KVMemory) -> Scores:
         self.steps += 1
-        return self._decoder.logits(step, memory)
+        return self._decoder.logits(chunks, memory)
 
 
 Arrival = tuple[int, int, int, bool, bool]

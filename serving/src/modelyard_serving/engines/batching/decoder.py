@@ -1,11 +1,31 @@
 """What a family of models computes in a step, with the weights of a loaded transformers model."""
 
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
 from modelyard_serving.engines.batching.kv_memory import KVMemory, KVShape
-from modelyard_serving.engines.batching.step import Step
+from modelyard_serving.engines.batching.scheduler import Chunk
+
+Chunks = Sequence[Chunk[Any]]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What may follow each chunk of a step."""
+
+    logits: torch.Tensor
+    """(chunk, vocabulary); good until the next step."""
+    best: list[int]
+    """Where the highest is, by chunk."""
+
+    @classmethod
+    def of(cls, logits: torch.Tensor) -> "Scores":
+        """The logits and the highest of them."""
+        return cls(logits, logits.argmax(dim=-1).tolist())
 
 
 class Decoder(Protocol):
@@ -13,8 +33,8 @@ class Decoder(Protocol):
 
     kv: KVShape
 
-    def logits(self, step: Step, memory: KVMemory) -> torch.Tensor:
-        """Compute the step's tokens, put their keys and values into the memory; one row of logits per chunk."""
+    def logits(self, chunks: Chunks, memory: KVMemory) -> Scores:
+        """Compute the tokens of `chunks`, those of one token first; put their keys and values into the memory."""
 
 
 class Unsupported(Exception):
@@ -35,6 +55,7 @@ def decoder_for(model: Any, *, release: bool = False) -> Decoder:
     """
     from modelyard_serving.engines.batching.gpt2 import GPT2Decoder
     from modelyard_serving.engines.batching.llama import LlamaDecoder
+    from modelyard_serving.engines.batching.tiled_llama import TiledLlamaDecoder
 
     known: dict[str, type[Any]] = {
         "LlamaForCausalLM": LlamaDecoder, "MistralForCausalLM": LlamaDecoder, "Qwen2ForCausalLM": LlamaDecoder,
@@ -42,6 +63,9 @@ def decoder_for(model: Any, *, release: bool = False) -> Decoder:
     }  # fmt: skip
     name = type(model).__name__
     require(name in known, f"there is no decoder for {name}")
+    if known[name] is LlamaDecoder:
+        with suppress(Unsupported):
+            return TiledLlamaDecoder(model, release)
     decoder: Decoder = known[name](model, release)
     return decoder
 

@@ -14,7 +14,6 @@ from modelyard_serving.engines.batching.decoder import Decoder
 from modelyard_serving.engines.batching.kv_memory import KVMemory
 from modelyard_serving.engines.batching.scheduler import Chunk, Plan, Scheduler
 from modelyard_serving.engines.batching.sequence import Sequence
-from modelyard_serving.engines.batching.step import build_step
 from modelyard_serving.engines.generation import Choice, EngineGeneration, Event
 from modelyard_serving.engines.logprobs import logprobs
 from modelyard_serving.engines.protocol import (
@@ -171,8 +170,7 @@ class BatchingEngine:
                 self._memory.copy(copy)
             if not plan.chunks:
                 return []
-            logits = self._decoder.logits(build_step(plan.chunks, self._memory), self._memory)
-            best = logits.argmax(dim=-1).tolist()
+            scores = self._decoder.logits(plan.chunks, self._memory)
         except Exception as error:  # noqa: BLE001 - whatever torch raises ends these requests, not the engine
             with self._changed:
                 left = self._scheduler.abandon_running()
@@ -181,7 +179,7 @@ class BatchingEngine:
         ended = []
         for row, chunk in enumerate(plan.chunks):
             if chunk.reaches_end and not chunk.sequence.cancelled:
-                event = self._choose(chunk.sequence, logits[row], best[row])
+                event = self._choose(chunk.sequence, scores.logits[row], scores.best[row])
                 events.append((chunk.sequence.choice.generation, event))
                 if isinstance(event, EngineFailed) or event.finish is not None:
                     ended.append(chunk.sequence)

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch.nn import functional
 
 from modelyard_serving.engines.batching.attention import attend
-from modelyard_serving.engines.batching.decoder import release_weights, require
+from modelyard_serving.engines.batching.decoder import Chunks, Scores, release_weights, require
 from modelyard_serving.engines.batching.kv_memory import KVMemory, KVShape
 from modelyard_serving.engines.batching.linear import Linear
-from modelyard_serving.engines.batching.step import Step
+from modelyard_serving.engines.batching.step import build_step
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,8 @@ class GPT2Decoder:
         self._layers = [_layer(each, release=release) for each in base.h]
         self._head = Linear([model.lm_head.weight], [model.lm_head.bias])
 
-    def logits(self, step: Step, memory: KVMemory) -> torch.Tensor:
+    def logits(self, chunks: Chunks, memory: KVMemory) -> Scores:
+        step = build_step(chunks, memory)
         hidden = functional.embedding(step.tokens, self._embedding)
         hidden = hidden + functional.embedding(step.positions, self._positions)
         for number, layer in enumerate(self._layers):
@@ -49,7 +49,7 @@ class GPT2Decoder:
             memory.write(number, step.places, keys, values)
             hidden = hidden + layer.out(attend(queries, number, step, memory, layer.scale))
             hidden = hidden + layer.down(self._act(layer.up(layer.before_mlp(hidden))))
-        return self._head(self._norm(hidden.index_select(0, step.ends)))
+        return Scores.of(self._head(self._norm(hidden.index_select(0, step.ends))))
 
 
 def _layer(layer: Any, *, release: bool) -> _Layer:

@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional
 
 from modelyard_serving.engines.batching.attention import attend
-from modelyard_serving.engines.batching.decoder import release_weights, require
+from modelyard_serving.engines.batching.decoder import Chunks, Scores, release_weights, require
 from modelyard_serving.engines.batching.kv_memory import KVMemory, KVShape
 from modelyard_serving.engines.batching.linear import Linear
-from modelyard_serving.engines.batching.step import Step
+from modelyard_serving.engines.batching.step import Step, build_step
 
 ROPES = ("default", "linear", "llama3", "yarn")
 """Kinds of rotary positions that are the same however long the sequence is."""
@@ -32,15 +32,8 @@ class LlamaDecoder:
     """The weights of one model, projections with the same input as one."""
 
     def __init__(self, model: Any, release: bool) -> None:  # noqa: FBT001
+        require_llama(model)
         config, base = model.config, model.model
-        kind = config.rope_parameters.get("rope_type", "default")
-        require(kind in ROPES, f"rotary positions of kind {kind} depend on the length of the sequence")
-        window = getattr(config, "sliding_window", None)
-        slides = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
-        require(
-            not (window and slides) or window >= config.max_position_embeddings,
-            f"attention slides in a window of {window} tokens",
-        )
         first = base.layers[0].self_attn
         self._size = first.head_dim
         self._heads = config.num_attention_heads
@@ -56,7 +49,8 @@ class LlamaDecoder:
         self._layers = [_layer(each, release=release) for each in base.layers]
         self._head = _fused(model.lm_head)
 
-    def logits(self, step: Step, memory: KVMemory) -> torch.Tensor:
+    def logits(self, chunks: Chunks, memory: KVMemory) -> Scores:
+        step = build_step(chunks, memory)
         hidden = functional.embedding(step.tokens, self._embedding)
         cos, sin = (each[0].unsqueeze(1) for each in self._rotary(hidden, step.positions.unsqueeze(0)))
         half = self._size // 2
@@ -66,7 +60,7 @@ class LlamaDecoder:
             hidden = hidden + self._attention(normed, number, layer, (cos, sin), step, memory)
             gate, up = layer.gate_up(self._rms(hidden, layer.before_mlp)).chunk(2, dim=-1)
             hidden = hidden + layer.down(self._act(gate) * up)
-        return self._head(self._rms(hidden.index_select(0, step.ends), self._norm))
+        return Scores.of(self._head(self._rms(hidden.index_select(0, step.ends), self._norm)))
 
     def _attention(
         self, normed: torch.Tensor, number: int, layer: _Layer, turn: tuple[torch.Tensor, torch.Tensor], step: Step,
@@ -87,6 +81,23 @@ class LlamaDecoder:
         return functional.rms_norm(x, weight.shape, weight, self._epsilon)
 
 
+def require_llama(model: Any) -> None:
+    """Raise `Unsupported` where a model of these classes has what no decoder here computes."""
+    config = model.config
+    kind = config.rope_parameters.get("rope_type", "default")
+    require(kind in ROPES, f"rotary positions of kind {kind} depend on the length of the sequence")
+    window = getattr(config, "sliding_window", None)
+    slides = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
+    require(
+        not (window and slides) or window >= config.max_position_embeddings,
+        f"attention slides in a window of {window} tokens",
+    )
+    for layer in model.model.layers:
+        for each in (*layer.self_attn.children(), *layer.mlp.children()):
+            plain = type(each) is torch.nn.Linear or not isinstance(getattr(each, "weight", None), torch.Tensor)
+            require(plain or each.weight.dim() == 1, f"a layer is of class {type(each).__name__}")
+
+
 def _layer(layer: Any, *, release: bool) -> _Layer:
     attention, mlp = layer.self_attn, layer.mlp
     packed = _Layer(
@@ -105,6 +116,4 @@ def _layer(layer: Any, *, release: bool) -> _Layer:
 
 
 def _fused(*layers: Any) -> Linear:
-    for layer in layers:
-        require(type(layer) is torch.nn.Linear, f"a layer is of class {type(layer).__name__}")
     return Linear([each.weight for each in layers], [each.bias for each in layers])

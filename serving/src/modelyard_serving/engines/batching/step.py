@@ -1,6 +1,7 @@
 """One step's tokens as tensors: what to compute, where to put it, what to look at."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +62,7 @@ class Step:
     """The last row of each chunk."""
 
 
-def build_step(chunks: list[Chunk[Any]], memory: KVMemory) -> Step:
+def build_step(chunks: Sequence[Chunk[Any]], memory: KVMemory) -> Step:
     """The tensors for `chunks`, those with one token first."""
     device = memory.shape.device
     tokens: list[int] = []
