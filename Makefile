@@ -30,7 +30,7 @@ requirements: setup  ## Compile requirements/*.txt from pyproject.toml
 
 .PHONY: test
 test: lint type drift models  ## All that needs no cluster: lint, types, layers, unit, contract, charts, gateway, local mode
-	hack/cluster tools etcd kube-apiserver kubectl helm >/dev/null
+	hack/cluster tools etcd kube-apiserver kubectl helm versitygw registry >/dev/null
 	$(BIN)/pytest tests --numprocesses 2 --dist loadgroup
 
 .PHONY: lint

@@ -27,7 +27,10 @@ BUILD_ENVIRONMENT = {"CGO_ENABLED": "0"}
 
 @dataclass(frozen=True)
 class Tool:
-    """A program: its name, the folder of hack/tools that pins it, its Go module and its package."""
+    """A program: its name, the folder of hack/tools that pins it, its Go module and its package.
+
+    The package `.` is the folder's own, which puts the program together from the module.
+    """
 
     name: str
     folder: str
@@ -36,6 +39,8 @@ class Tool:
 
     @property
     def import_path(self) -> str:
+        if self.package == ".":
+            return "."
         return f"{self.module}/{self.package}" if self.package else self.module
 
 
@@ -58,7 +63,12 @@ TOOLS = (
     Tool("kuberay-operator", "kuberay", KUBERAY_MODULE),
     Tool("helm", "helm", "helm.sh/helm/v3", "cmd/helm"),
 )
-BY_NAME = {tool.name: tool for tool in TOOLS}
+SOURCES = (
+    Tool("versitygw", "versitygw", "github.com/versity/versitygw", "cmd/versitygw"),
+    Tool("registry", "registry", "github.com/distribution/distribution/v3", "."),
+)
+"""Servers that models are downloaded from in tests; no cluster needs them."""
+BY_NAME = {tool.name: tool for tool in (*TOOLS, *SOURCES)}
 
 
 def tools_folder() -> Path:
@@ -102,10 +112,11 @@ def tool_version(tool: Tool) -> str:
 
 
 def cached_folder(tool: Tool) -> Path:
-    """Where the builds of this tool's module are kept; changes with its version, go.mod, go.sum and flags."""
+    """Where the builds of this tool's module are kept; changes with its version, go.mod, go.sum, sources and flags."""
     digest = hashlib.sha256(linker_flags(tool, tool_version(tool)).encode())
-    for name in ("go.mod", "go.sum"):
-        digest.update((MODULES / tool.folder / name).read_bytes())
+    folder = MODULES / tool.folder
+    for path in (folder / "go.mod", folder / "go.sum", *sorted(folder.glob("*.go"))):
+        digest.update(path.read_bytes())
     return tools_folder() / f"{tool.folder}-{tool_version(tool)}-{digest.hexdigest()[:12]}"
 
 

@@ -49,6 +49,7 @@ def gpu_pool(**spec: Any) -> Manifest:
 RIGHT = (
     service(),
     service(uri="hf://acme/tiny-2.5_b"),
+    service(uri="s3://acme.models/llms/run_id=7/tiny-2.5_b@0123456789abcdef"),
     service(uri="hf://acme/tiny@refs/pr/7", name="7b-chat", replicas=0),
     service(name="a" * 40, suspend=True, requestTimeout="24h"),
     service(

@@ -1,5 +1,6 @@
 """A hub with a tiny model, and downloads from it that wait for nothing."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,15 @@ from typing import Any
 import huggingface_hub
 import pytest
 from tests.sources.hub_server import Hub, model_files, serving
-from tests.unit.serving.tiny import write_model
 
 from modelyard_serving.sources.cache import Cache, Hold
 from modelyard_serving.sources.hub import HubRepository
 from modelyard_serving.sources.order import Download, Order
+from modelyard_serving.sources.origin import Origin
 from modelyard_serving.sources.transfer import Patience
 
 URI = "hf://acme/tiny@v1"
+WEIGHTS = "model.safetensors"
 IMPATIENT = Patience(attempts=3, first_s=0.001)
 
 Brought = Callable[..., Path]
@@ -22,7 +24,16 @@ Brought = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.unit.serving.tiny import write_model  # brings torch, which most of these tests do without
+
     return write_model(tmp_path_factory.mktemp("models") / "tiny", "llama")
+
+
+@pytest.fixture(scope="session")
+def files() -> dict[str, bytes]:
+    """What looks like a model to who downloads it; the weights come in several reads."""
+    weights = b"".join(hashlib.sha256(str(number).encode()).digest() for number in range(40_000))
+    return {"config.json": b'{"model_type": "llama"}', "tokenizer.json": b"{}" * 5000, WEIGHTS: weights}
 
 
 @pytest.fixture
@@ -51,14 +62,16 @@ def told() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def download(tmp_path: Path, told: list[dict[str, Any]]) -> Callable[..., Download]:
-    """A download into the cache at `tmp_path`/cache; settings are those of `Cache`, and `uri`."""
+    """A download into the cache at `tmp_path`/cache; settings are those of `Cache`; from a hub where not told."""
 
-    def made(uri: str = URI, *, limit_bytes: int | None = None, **settings: Any) -> Download:
+    def made(
+        uri: str = URI, *, origin: Origin | None = None, limit_bytes: int | None = None, **settings: Any
+    ) -> Download:
         order = Order(uri=uri, root=tmp_path / "cache", limit_bytes=limit_bytes)
         cache = Cache(order.root, limit_bytes, source=uri, **settings)
         return Download(
             order,
-            HubRepository(uri),
+            origin or HubRepository(uri),
             cache,
             lambda event, **fields: told.append({"event": event, **fields}),
             IMPATIENT,

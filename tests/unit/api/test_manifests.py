@@ -45,7 +45,7 @@ def test_every_rule_of_ours_has_a_wrong_manifest() -> None:
 
 
 def test_several_mistakes_are_told_at_once() -> None:
-    manifest = service(uri="s3://bucket/model", requestTimeout="forever", replicas=-1)
+    manifest = service(uri="ftp://bucket/model", requestTimeout="forever", replicas=-1)
     with pytest.raises(ValidationError) as refusal:
         MODELS["ModelService"].model_validate(manifest)
     told = explain(refusal.value).split("; ")

@@ -40,7 +40,7 @@ def test_the_linker_is_told_the_versions_that_programs_report() -> None:
     assert tools.linker_flags(tools.BY_NAME["etcd"], "v3.6.13") == "-s -w"
 
 
-@pytest.mark.parametrize("tool", tools.TOOLS, ids=lambda tool: tool.name)
+@pytest.mark.parametrize("tool", tools.BY_NAME.values(), ids=lambda tool: tool.name)
 def test_every_tool_is_pinned_with_checksums(tool: tools.Tool) -> None:
     version = tools.tool_version(tool)
     assert f"{tool.module} {version} " in (tools.MODULES / tool.folder / "go.sum").read_text()

@@ -15,10 +15,12 @@ SourceUri = Annotated[
     StringConstraints(max_length=512),
     matching(
         r"(pvc://[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?(/[A-Za-z0-9][A-Za-z0-9._-]*)+"
-        r"|hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9][A-Za-z0-9._/-]*)?)",
+        r"|hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9][A-Za-z0-9._/-]*)?"
+        r"|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_][A-Za-z0-9._=+-]*)+(@[0-9a-f]{16})?)",
         "must be pvc://<claim>/<folder>, for example pvc://models/smollm2: a claim that the ServingCluster "
-        "mounts, and the folder on it without . or .. and without a slash at the end, or "
-        "hf://<org>/<repository>[@<revision>], for example hf://HuggingFaceTB/SmolLM2-135M-Instruct@main",
+        "mounts, and the folder on it without . or .. and without a slash at the end, "
+        "hf://<org>/<repository>[@<revision>], for example hf://HuggingFaceTB/SmolLM2-135M-Instruct@main, or "
+        "s3://<bucket>/<prefix>[@<version>], for example s3://models/llms/smollm2: a version has 16 hexadecimal digits",
     ),
 ]
 RequestTimeout = Annotated[str, StringConstraints(max_length=32), duration_between("1s", "24h")]
@@ -40,8 +42,9 @@ class ModelSource(ApiModel):
     uri: SourceUri = Field(
         description="pvc://<claim>/<folder>: a folder on a claim that the ServingCluster mounts "
         "(spec.runtime.volumes). In local mode --volume <claim>=<directory> stands in for the claim. "
-        "hf://<org>/<repository>[@<revision>]: a repository of a hub, downloaded into the ServingCluster's "
-        "spec.modelCache; docs/sources.md tells where token and endpoint come from."
+        "hf://<org>/<repository>[@<revision>]: a repository of a hub. s3://<bucket>/<prefix>[@<version>]: what has "
+        "that prefix in a bucket. Both are downloaded into the ServingCluster's spec.modelCache; docs/sources.md tells "
+        "where endpoints and credentials come from."
     )
 
 

@@ -13,6 +13,7 @@ from modelyard_serving.contract import FailureReason
 from modelyard_serving.failure import StartFailure
 from modelyard_serving.sources.cache import Cache
 from modelyard_serving.sources.order import Download, Order
+from modelyard_serving.sources.origin import Origin
 
 
 def tell(event: str, **fields: Any) -> None:
@@ -23,14 +24,22 @@ def tell(event: str, **fields: Any) -> None:
         os._exit(1)
 
 
+def origin_of(uri: str) -> Origin:
+    """Where `uri` points to; imports only what that needs, for the hub's library takes a second."""
+    if uri.startswith("s3://"):
+        from modelyard_serving.sources.bucket import Bucket
+
+        return Bucket(uri)
+    from modelyard_serving.sources.hub import HubRepository
+
+    return HubRepository(uri)
+
+
 def main() -> None:
     order = Order.model_validate_json(sys.stdin.readline())
     try:
         cache = Cache(order.root, order.limit_bytes, source=order.uri)
-        # Here and not above: the import takes a second, and the folder may be refused at once.
-        from modelyard_serving.sources.hub import HubRepository
-
-        with Download(order, HubRepository(order.uri), cache, tell).stored() as key:
+        with Download(order, origin_of(order.uri), cache, tell).stored() as key:
             tell("landed", key=key)
             sys.stdin.readline()
     except StartFailure as failure:

@@ -14,6 +14,7 @@ from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_st
 from modelyard_serving.contract import FailureReason
 from modelyard_serving.failure import StartFailure
 from modelyard_serving.sources.origin import Listing, RemoteFile, Transient
+from modelyard_serving.sources.ranges import bytes_from
 
 TIMEOUT_S = 30.0
 """Seconds of silence after which a request is given up and made again."""
@@ -52,15 +53,13 @@ class HubRepository:
                 if response.status_code >= HTTPStatus.BAD_REQUEST:
                     response.read()
                 hf_raise_for_status(response)
-                # Who knows no ranges sends all of it.
-                skip = offset if response.status_code != HTTPStatus.PARTIAL_CONTENT else 0
-                for chunk in response.iter_raw():
-                    rest = chunk[skip:]
-                    skip = max(0, skip - len(chunk))
-                    if rest:
-                        yield rest
+                yield from bytes_from(response, offset)
         except hub_errors.HTTPError as error:
             raise self._meant(error) from error
+
+    def checksum(self, file: RemoteFile) -> str | None:
+        """See `Origin`."""
+        return file.digest
 
     def _described(self, sibling: Any, commit: str) -> RemoteFile:
         """A file of the repository; mirrors that tell no sizes are asked for each file."""

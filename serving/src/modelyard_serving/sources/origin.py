@@ -31,7 +31,7 @@ class RemoteFile:
     """Path below the model's folder."""
     size: int
     digest: str | None
-    """`sha256:` or `git:` and hexadecimal digits; None where the origin tells none."""
+    """`sha256:` or `git:` and hexadecimal digits, or `etag:` and what a store calls it; None where it is not told."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,9 @@ class Origin(Protocol):
 
     def read(self, file: RemoteFile, version: str | None, offset: int) -> Iterator[bytes]:
         """The bytes of `file` from `offset` on; raises as `listing`."""
+
+    def checksum(self, file: RemoteFile) -> str | None:
+        """What the bytes must hash to, `sha256:`, `git:` or `md5:`; None where it is not known. Raises as `listing`."""
 
 
 def files_to_take(uri: str, files: Iterable[RemoteFile]) -> tuple[RemoteFile, ...]:

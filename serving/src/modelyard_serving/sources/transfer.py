@@ -88,21 +88,32 @@ class Transfer:
             self._count(file, file.size)
             return
         part = target.with_name(target.name + _PART)
-        if not _is_right(file, self._fill(file, part)):
+        checksum = self._checksum(file)
+        if not self._is_right(file, part, checksum):
             # What an earlier try left may have been spoilt on the way, or on this disk: once more from the beginning.
             part.unlink()
-            if not _is_right(file, self._fill(file, part)):
+            if not self._is_right(file, part, checksum):
                 part.unlink()
                 raise StartFailure(
                     FailureReason.DOWNLOAD_CORRUPT,
                     f"{self._uri}: {file.name} came twice with other bytes than its origin's checksum says "
-                    f"({file.digest}); upload the file again, or look for a proxy on the way that changes files",
+                    f"({checksum}); upload the file again, or look for a proxy on the way that changes files",
                 )
         part.rename(target)
 
-    def _fill(self, file: RemoteFile, part: Path) -> str:
+    def _checksum(self, file: RemoteFile) -> str | None:
+        try:
+            return patiently(lambda: self._origin.checksum(file), self._patience, self._stop.wait)
+        except Transient as trouble:
+            raise self._unreachable(file, 0, trouble) from trouble
+
+    def _is_right(self, file: RemoteFile, part: Path, checksum: str | None) -> bool:
+        """Have all of `file` in `part`, and see whether it is what its origin says."""
+        kind, _, expected = (checksum or "").partition(":")
+        return self._fill(file, part, _hash_for(kind, file.size)) == expected or checksum is None
+
+    def _fill(self, file: RemoteFile, part: Path, digest: _Hash) -> str:
         """Append to `part` what is missing; the digest of the whole."""
-        digest = _hash_for(file)
         failures = 0
         with part.open("a+b") as stream:
             if stream.tell() > file.size:
@@ -165,14 +176,9 @@ def patiently(asked: Callable[[], T], patience: Patience, pause: Callable[[float
     return asked()
 
 
-def _is_right(file: RemoteFile, digest: str) -> bool:
-    return file.digest is None or file.digest.partition(":")[2] == digest
-
-
-def _hash_for(file: RemoteFile) -> _Hash:
-    kind = (file.digest or "").partition(":")[0]
+def _hash_for(kind: str, size: int) -> _Hash:
     if kind == "git":
         digest = hashlib.sha1(usedforsecurity=False)
-        digest.update(f"blob {file.size}\0".encode())
+        digest.update(f"blob {size}\0".encode())
         return digest
-    return hashlib.sha256()
+    return hashlib.md5(usedforsecurity=False) if kind == "md5" else hashlib.sha256()
