@@ -50,6 +50,8 @@ RIGHT = (
     service(),
     service(uri="hf://acme/tiny-2.5_b"),
     service(uri="s3://acme.models/llms/run_id=7/tiny-2.5_b@0123456789abcdef"),
+    service(uri="oci://registry.example.com:5000/team-a/llms/tiny_b.v2:2026-11"),
+    service(uri="oci://registry.example.com/tiny@sha256:" + "0123456789abcdef" * 4),
     service(uri="hf://acme/tiny@refs/pr/7", name="7b-chat", replicas=0),
     service(name="a" * 40, suspend=True, requestTimeout="24h"),
     service(

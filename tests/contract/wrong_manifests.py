@@ -58,6 +58,12 @@ WRONG = (
     Wrong("a bucket in capitals", service(uri="s3://Models/smollm2"), "spec.model.source.uri", _URI),
     Wrong("a way out of the prefix", service(uri="s3://models/../other"), "spec.model.source.uri", _URI),
     Wrong("a version that nobody told", service(uri="s3://models/a@latest"), "spec.model.source.uri", _URI),
+    Wrong("an artifact without a tag", service(uri="oci://registry.example.com/a/b"), "spec.model.source.uri", _URI),
+    Wrong("an artifact in capitals", service(uri="oci://registry.example.com/A/b:v1"), "spec.model.source.uri", _URI),
+    Wrong(
+        "a digest that is cut", service(uri="oci://registry.example.com/a@sha256:0a1b"), "spec.model.source.uri", _URI
+    ),
+    Wrong("an account in the uri", service(uri="oci://me:secret@registry/a:v1"), "spec.model.source.uri", _URI),
     Wrong("a source that nobody knows", service(uri="ftp://a/b"), "spec.model.source.uri", _URI),
     Wrong("a claim without a folder", service(uri="pvc://models"), "spec.model.source.uri", _URI),
     Wrong("a way out of the claim", service(uri="pvc://models/../etc"), "spec.model.source.uri", _URI),

@@ -16,11 +16,15 @@ SourceUri = Annotated[
     matching(
         r"(pvc://[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?(/[A-Za-z0-9][A-Za-z0-9._-]*)+"
         r"|hf://[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(@[A-Za-z0-9][A-Za-z0-9._/-]*)?"
-        r"|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_][A-Za-z0-9._=+-]*)+(@[0-9a-f]{16})?)",
+        r"|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_][A-Za-z0-9._=+-]*)+(@[0-9a-f]{16})?"
+        r"|oci://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+"
+        r"(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}|@sha256:[0-9a-f]{64}))",
         "must be pvc://<claim>/<folder>, for example pvc://models/smollm2: a claim that the ServingCluster "
         "mounts, and the folder on it without . or .. and without a slash at the end, "
-        "hf://<org>/<repository>[@<revision>], for example hf://HuggingFaceTB/SmolLM2-135M-Instruct@main, or "
-        "s3://<bucket>/<prefix>[@<version>], for example s3://models/llms/smollm2: a version has 16 hexadecimal digits",
+        "hf://<org>/<repository>[@<revision>], for example hf://HuggingFaceTB/SmolLM2-135M-Instruct@main, "
+        "s3://<bucket>/<prefix>[@<version>], for example s3://models/llms/smollm2: a version has 16 hexadecimal "
+        "digits, or oci://<registry>/<repository>:<tag> or @sha256:<digest>, for example "
+        "oci://registry.example.com/models/smollm2:v1",
     ),
 ]
 RequestTimeout = Annotated[str, StringConstraints(max_length=32), duration_between("1s", "24h")]
@@ -43,8 +47,9 @@ class ModelSource(ApiModel):
         description="pvc://<claim>/<folder>: a folder on a claim that the ServingCluster mounts "
         "(spec.runtime.volumes). In local mode --volume <claim>=<directory> stands in for the claim. "
         "hf://<org>/<repository>[@<revision>]: a repository of a hub. s3://<bucket>/<prefix>[@<version>]: what has "
-        "that prefix in a bucket. Both are downloaded into the ServingCluster's spec.modelCache; docs/sources.md tells "
-        "where endpoints and credentials come from."
+        "that prefix in a bucket. oci://<registry>/<repository>:<tag> or @sha256:<digest>: an artifact of a registry. "
+        "These are downloaded into the ServingCluster's spec.modelCache; docs/sources.md tells where endpoints and "
+        "credentials come from."
     )
 
 

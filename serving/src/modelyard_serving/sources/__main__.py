@@ -30,6 +30,10 @@ def origin_of(uri: str) -> Origin:
         from modelyard_serving.sources.bucket import Bucket
 
         return Bucket(uri)
+    if uri.startswith("oci://"):
+        from modelyard_serving.sources.artifact import Artifact
+
+        return Artifact(uri)
     from modelyard_serving.sources.hub import HubRepository
 
     return HubRepository(uri)
