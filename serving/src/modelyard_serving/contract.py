@@ -1,8 +1,8 @@
 """The contract between the control plane and the replica.
 
 The operator (or local mode) fills a `ReplicaConfig`, Ray Serve carries it as `user_config`, the replica validates it
-and obeys. This module is the only one of `modelyard_serving` that the control plane imports: it imports neither torch
-nor Ray, and neither side knows the other's internals.
+and obeys. Of `modelyard_serving` the control plane imports only this module: it imports neither torch nor Ray, and
+neither side knows the other's internals. (The command line also reads model packages, by `modelyard_serving.package`.)
 """
 
 from enum import StrEnum
@@ -46,6 +46,7 @@ class Task(StrEnum):
     TEXT_CLASSIFICATION = "text-classification"
     RERANK = "rerank"
     IMAGE_CLASSIFICATION = "image-classification"
+    TENSOR = "tensor"
 
 
 class FailureReason(StrEnum):

@@ -1,4 +1,4 @@
-"""What the pages tell to write: manifests that the API takes, Python that parses."""
+"""What the pages tell to write: manifests that the API takes, packages that are read, Python that parses."""
 
 import ast
 import re
@@ -10,6 +10,7 @@ from _pytest.mark import ParameterSet
 
 from modelyard_operator.api.base import API_VERSION
 from modelyard_operator.api.crd import KINDS
+from modelyard_serving.package.description import PackageDescription
 
 REPOSITORY = Path(__file__).parents[3]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
@@ -27,7 +28,9 @@ def _blocks(language: str) -> list[ParameterSet]:
 @pytest.mark.parametrize("block", _blocks("yaml"))
 def test_manifests_are_right(block: str) -> None:
     for manifest in yaml.safe_load_all(block):
-        if manifest["apiVersion"] == API_VERSION:
+        if "format" in manifest:
+            PackageDescription.model_validate(manifest)
+        elif manifest["apiVersion"] == API_VERSION:
             MODELS[manifest["kind"]].model_validate(manifest)
 
 

@@ -179,7 +179,12 @@ def _print_ready(
     print(f"\nReady after {seconds:.1f} s.\n")
     for proof in proofs:
         url = serving.url(proof.service)
-        path, body = _example(ready.get(proof.service, {}))
+        facts = ready.get(proof.service, {})
+        if facts.get("task") == Task.TENSOR:
+            print(f"{proof.service} answers the Open Inference Protocol; what it takes and gives:\n")
+            print(f"  curl {url.removesuffix('/v1')}/v2/models/{proof.service}\n")
+            continue
+        path, body = _example(facts)
         data = json.dumps({"model": proof.service, **body})
         print(f"{proof.service} answers at {url}, for example\n")
         print(f"  curl {url}/{path} -H 'Content-Type: application/json' \\\n    -d '{data}'\n")

@@ -10,6 +10,7 @@ from modelyard_serving.engines.protocol import EngineFailed, QueueFull
 from modelyard_serving.http.departure import ClientLeft
 from modelyard_serving.http.errors import ApiError, as_api_error, from_starlette
 from modelyard_serving.http.models import ModelEndpoints
+from modelyard_serving.http.open_inference import error_response, speaks_of
 from modelyard_serving.http.platform import PlatformEndpoints
 from modelyard_serving.http.record import Recording
 from modelyard_serving.service import Service
@@ -19,17 +20,17 @@ EXPECTED = (ApiError, InvalidInput, QueueFull, TimeoutError, EngineFailed, Clien
 
 
 def build_http_app(service: Service) -> ASGIApp:
-    """All endpoints, with errors in OpenAI's shape and a record of every request."""
+    """All endpoints, with errors in OpenAI's shape or v2's, and a record of every request."""
 
     async def failed(request: Request, error: Exception) -> Response:
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
         if isinstance(error, HTTPException):
-            path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
             told = from_starlette(error, request.method, path)
         else:
             told = as_api_error(error, timeout_s=service.config.request_timeout_s)
         expected = isinstance(error, EXPECTED)
         request.scope["modelyard.record"].error = str(told) if expected else f"{type(error).__name__}: {error}"
-        return told.response()
+        return error_response(told) if speaks_of(path) else told.response()
 
     app = Starlette(
         routes=[

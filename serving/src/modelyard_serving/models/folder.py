@@ -10,6 +10,8 @@ from typing import Any
 from modelyard_serving.contract import FailureReason, ModelConfig
 from modelyard_serving.failure import StartFailure
 from modelyard_serving.models.weights import DamagedWeights, WeightsSummary, summarize
+from modelyard_serving.package.description import PackageDescription, Signature
+from modelyard_serving.package.folder import InvalidPackage, check_files, read_description
 
 RUNTIME_BYTES = 900 * 2**20
 """What a replica takes beside its weights: Ray's own processes, Python, torch, transformers, some keys and values.
@@ -32,6 +34,14 @@ class ModelFiles:
     def config(self) -> dict[str, Any]:
         """What config.json says; raises `StartFailure` where it is missing or damaged."""
         return self.read_object("config.json")
+
+    @cached_property
+    def package(self) -> PackageDescription | None:
+        """What modelyard.yaml says; None where there is none; raises `StartFailure` where it is wrong."""
+        try:
+            return read_description(self.path)
+        except InvalidPackage as error:
+            raise self.invalid(str(error)) from error
 
     @property
     def architectures(self) -> list[str]:
@@ -64,6 +74,15 @@ class ModelFiles:
         except ValueError as error:
             raise self.invalid(f"{name} is not JSON ({error})") from error
 
+    def check_package(self) -> None:
+        """Hold the files to modelyard.yaml, where there is one; raises `StartFailure` where one is another."""
+        if self.package is None:
+            return
+        try:
+            check_files(self.path, self.package)
+        except InvalidPackage as error:
+            raise self.invalid(str(error)) from error
+
     def invalid(self, message: str) -> StartFailure:
         """The failure of a folder that is not what it should be."""
         return StartFailure(FailureReason.MODEL_INVALID, f"{self.uri}: {message}")
@@ -77,6 +96,18 @@ class ModelFolder:
     weights: WeightsSummary
     load_bytes: int
     """Memory that the weights take once loaded, in bytes."""
+
+
+@dataclass(frozen=True)
+class CheckedProgram:
+    """An exported program whose file is the one that was packaged."""
+
+    uri: str
+    file: Path
+    package: PackageDescription
+    signature: Signature
+    load_bytes: int
+    """Memory that it takes once loaded, in bytes."""
 
 
 def open_folder(model: ModelConfig) -> ModelFiles:
@@ -107,6 +138,7 @@ def check_weights(files: ModelFiles, memory_bytes: int | None) -> ModelFolder:
     Raises:
         StartFailure: the folder is incomplete, damaged, of another format, or too large.
     """
+    files.check_package()
     config = files.config
     try:
         weights = summarize(_weight_files(files))
@@ -114,19 +146,38 @@ def check_weights(files: ModelFiles, memory_bytes: int | None) -> ModelFolder:
         raise files.invalid(str(damage)) from damage
     item = CONFIG_ITEM_BYTES.get(str(config.get("dtype") or config.get("torch_dtype")))
     load_bytes = weights.elements * item if item else weights.stored_bytes
+    _check_memory(files, load_bytes, memory_bytes)
+    return ModelFolder(files.path, weights, load_bytes)
+
+
+def check_program(files: ModelFiles, memory_bytes: int | None) -> CheckedProgram:
+    """Check a package with an exported program against its description and against the memory there is.
+
+    Raises:
+        StartFailure: there is no such package, a file is not the packaged one, or it is too large.
+    """
+    package = files.package
+    if package is None or package.program is None or package.signature is None:
+        raise files.invalid("no exported program with a modelyard.yaml; make one with `modelyard package`")
+    files.check_package()
+    load_bytes = package.files[package.program].bytes
+    _check_memory(files, load_bytes, memory_bytes)
+    return CheckedProgram(files.uri, files.path / package.program, package, package.signature, load_bytes)
+
+
+def _check_memory(files: ModelFiles, load_bytes: int, memory_bytes: int | None) -> None:
     if memory_bytes is not None and load_bytes + RUNTIME_BYTES > memory_bytes:
         raise StartFailure(
             FailureReason.MODEL_TOO_LARGE,
             f"{files.uri}: the weights take {_mib(load_bytes)} and the replica itself {_mib(RUNTIME_BYTES)}, but its "
             f"memory is {_mib(memory_bytes)}; set spec.resources.memory to at least {_mib(load_bytes + RUNTIME_BYTES)}",
         )
-    return ModelFolder(files.path, weights, load_bytes)
 
 
 def _what_is_there(path: Path) -> str:
     """Why `path` is no folder, by the nearest folder above it."""
     if path.exists():
-        return f"{path} is a file; a model is a folder with config.json"
+        return f"{path} is a file; a model is a folder with config.json or modelyard.yaml"
     above = path.parent
     while not above.is_dir():
         above = above.parent
