@@ -3,12 +3,14 @@
 from modelyard_serving.contract import ReplicaConfig, Task
 from modelyard_serving.engines.dynamic_batching import DynamicBatchingEngine, Item
 from modelyard_serving.http.embeddings import EmbeddingEndpoints
+from modelyard_serving.http.open_inference import OpenInferenceEndpoints
 from modelyard_serving.models.folder import ModelFiles, check_weights
 from modelyard_serving.service import Loaded
 from modelyard_serving.start import Start
 from modelyard_serving.tasks.batched import BatchedModel
 from modelyard_serving.tasks.embeddings import Embeddings
 from modelyard_serving.tasks.text_inputs import TextInputs
+from modelyard_serving.tasks.text_tensors import EmbeddingTensors
 
 PROOF_TEXT = "the quick brown fox"
 WITH_HEADS = ("LMHeadModel", "DoubleHeadsModel")
@@ -56,4 +58,6 @@ class EmbeddingsKind:
             model, inputs, dimensions=len(vector), normalizes=embedding.normalizes, shorter=embedding.dimensions
         )
         facts = {"task": self.task, "dimensions": len(vector)}
-        return Loaded(model, lambda service: EmbeddingEndpoints(service, task).routes, facts)
+        return Loaded(model, lambda service: [
+            *EmbeddingEndpoints(service, task).routes, *OpenInferenceEndpoints(service, EmbeddingTensors(task)).routes,
+        ], facts)  # fmt: skip

@@ -2,11 +2,13 @@
 
 from modelyard_serving.contract import ReplicaConfig, Task
 from modelyard_serving.http.classification import ClassificationEndpoints
+from modelyard_serving.http.open_inference import OpenInferenceEndpoints
 from modelyard_serving.kinds.sequence_scores import labels_of, load_scoring
 from modelyard_serving.models.folder import ModelFiles
 from modelyard_serving.service import Loaded
 from modelyard_serving.start import Start
 from modelyard_serving.tasks.classification import TextClassification, activation_of
+from modelyard_serving.tasks.text_tensors import ClassificationTensors
 
 
 class TextClassificationKind:
@@ -24,4 +26,7 @@ class TextClassificationKind:
         activation = activation_of(scoring.settings.problem_type, len(labels))
         task = TextClassification(scoring.model, scoring.inputs, labels=labels, activation=activation)
         facts = {"task": self.task, "labels": len(labels)}
-        return Loaded(scoring.model, lambda service: ClassificationEndpoints(service, task).routes, facts)
+        tensors = ClassificationTensors(task, len(labels))
+        return Loaded(scoring.model, lambda service: [
+            *ClassificationEndpoints(service, task).routes, *OpenInferenceEndpoints(service, tensors).routes,
+        ], facts)  # fmt: skip
