@@ -4,7 +4,7 @@ import logging
 
 import typer
 
-from modelyard_operator.cli import definitions, get, run, service_logs, service_status, version
+from modelyard_operator.cli import definitions, get, inspection, package, run, service_logs, service_status, version
 from modelyard_operator.cli.failure import EXIT_CODES
 
 app = typer.Typer(
@@ -28,6 +28,8 @@ app.command(epilog=_epilog(service_status.EXAMPLES))(service_status.status)
 app.command(epilog=_epilog(service_logs.EXAMPLES))(service_logs.logs)
 app.command(epilog=_epilog(definitions.EXAMPLES))(definitions.crds)
 app.command(epilog=_epilog(run.EXAMPLES))(run.run)
+app.command(epilog=_epilog(package.EXAMPLES))(package.package)
+app.command(epilog=_epilog(inspection.EXAMPLES))(inspection.inspect)
 app.command(epilog=_epilog(version.EXAMPLES))(version.version)
 
 

@@ -139,15 +139,24 @@ def check_weights(files: ModelFiles, memory_bytes: int | None) -> ModelFolder:
         StartFailure: the folder is incomplete, damaged, of another format, or too large.
     """
     files.check_package()
-    config = files.config
-    try:
-        weights = summarize(_weight_files(files))
-    except DamagedWeights as damage:
-        raise files.invalid(str(damage)) from damage
-    item = CONFIG_ITEM_BYTES.get(str(config.get("dtype") or config.get("torch_dtype")))
+    weights = read_weights(files)
+    item = CONFIG_ITEM_BYTES.get(str(files.config.get("dtype") or files.config.get("torch_dtype")))
     load_bytes = weights.elements * item if item else weights.stored_bytes
     _check_memory(files, load_bytes, memory_bytes)
     return ModelFolder(files.path, weights, load_bytes)
+
+
+def read_weights(files: ModelFiles) -> WeightsSummary:
+    """What the headers of the safetensors files say.
+
+    Raises:
+        StartFailure: config.json or weights are missing, damaged or of another format.
+    """
+    _ = files.config  # a folder without it is told so first
+    try:
+        return summarize(_weight_files(files))
+    except DamagedWeights as damage:
+        raise files.invalid(str(damage)) from damage
 
 
 def check_program(files: ModelFiles, memory_bytes: int | None) -> CheckedProgram:
