@@ -52,6 +52,9 @@ class _Prober:
         ledger = {"imports": 1.0, "load": 1.0, "warmup": 1.0}
         return Proof(ok=True, message="", seconds=0.1, ledger=ledger)
 
+    async def download(self, address: str, service: str, revision: str) -> None:
+        return None
+
 
 if __name__ == "__main__":
     vars(program).update(HttpServeClients=_Serves, HttpProber=_Prober)

@@ -168,6 +168,7 @@ def test_a_token_is_not_fetched_in_the_clear_for_a_registry_with_tls() -> None:
 def test_plain_http_is_for_loopback_and_what_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Artifact(NOWHERE)._url.startswith("https://")
     assert Artifact("oci://127.0.0.1.example.com:5000/a/b:c")._url.startswith("https://")
+    assert Artifact("oci://10.0.0.1:5000/a/b:c")._url.startswith("https://")
     assert Artifact("oci://127.0.0.1:5000/a/b:c")._url.startswith("http://")
     monkeypatch.setenv(PLAIN_HTTP, "other.example.com, registry.example.com")
     assert Artifact(NOWHERE)._url.startswith("http://")
@@ -178,7 +179,7 @@ def test_plain_http_is_for_loopback_and_what_is_named(monkeypatch: pytest.Monkey
     [
         ("no JSON", "DOCKER_AUTH_CONFIG is not the JSON of a .dockerconfigjson"),
         ('{"auths": {"HOST": {"auth": "bm8gY29sb24="}}}', "is not the base64 of a name, a colon and a password"),
-        ('{"auths": {"HOST": {"auth": "?"}}}', "is not the base64 of a name, a colon and a password"),
+        ('{"auths": {"HOST": {"auth": "!!bm86cGFzcw=="}}}', "is not the base64 of a name, a colon and a password"),
     ],
 )
 def test_credentials_that_cannot_be_read_are_told(

@@ -26,6 +26,10 @@ CACHE_ROOT = "/model-cache"
 PROVE_PATH = "/-/prove"
 METRICS_PATH = "/-/metrics"
 
+DOWNLOAD_BYTES = "modelyard_download_bytes"
+DOWNLOAD_DONE_BYTES = "modelyard_download_done_bytes"
+"""Gauges among Ray's metrics of a pod, labelled `service` and `revision`: how large a download is, what is there."""
+
 LOG_FILE_ENV = "MODELYARD_LOG_FILE"
 """Names the environment variable with the file that a replica writes its JSON lines to; standard output if unset.
 

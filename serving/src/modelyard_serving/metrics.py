@@ -5,7 +5,7 @@ Where OpenTelemetry's semantic conventions for generative AI have a name, it is 
 
 from collections.abc import Sequence
 
-from modelyard_serving.contract import StartLedger
+from modelyard_serving.contract import DOWNLOAD_BYTES, DOWNLOAD_DONE_BYTES, StartLedger
 from modelyard_serving.engines.protocol import EngineStats
 from modelyard_serving.meters import AllMeters, Instrument, Meters, PrometheusMeters
 
@@ -20,6 +20,29 @@ TOKEN_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2
 
 OPERATIONS = {"chat.completions": "chat", "completions": "text_completion"}
 """Endpoints by the conventions' names for what they do; all others keep their own."""
+
+
+class DownloadMetrics:
+    """How far the download for one revision of one service is; Prometheus cannot ask the replica before its end."""
+
+    def __init__(self, service: str, revision: str, *meters: Meters) -> None:
+        every = AllMeters(*meters)
+        self._all = every.gauge(DOWNLOAD_BYTES, "Bytes of the model that is downloaded.", LABELS)
+        self._done = every.gauge(DOWNLOAD_DONE_BYTES, "Bytes of it that are there.", LABELS)
+        self._names = {"service": service, "revision": revision}
+        self._size = 0.0
+
+    def told(self, size: float | None, done: float | None) -> None:
+        """Note what an entry of the journal says, where it says anything of it."""
+        if size is not None:
+            self._size = size
+            self._all.record(size, self._names)
+            self._done.record(done or 0, self._names)
+
+    def ended(self) -> None:
+        """Note that all of it is there."""
+        if self._size:
+            self._done.record(self._size, self._names)
 
 
 class ReplicaMetrics:

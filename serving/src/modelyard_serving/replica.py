@@ -3,17 +3,18 @@
 import asyncio
 import time
 from dataclasses import replace
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from modelyard_serving.contract import ReplicaConfig, StartLedger
+from modelyard_serving.contract import CacheConfig, ReplicaConfig, StartLedger
 from modelyard_serving.failure import StartFailure
 from modelyard_serving.http.app import build_http_app
 from modelyard_serving.journal import Journal
 from modelyard_serving.kinds.catalog import choose_kind
 from modelyard_serving.meters import Meters
-from modelyard_serving.metrics import ReplicaMetrics
+from modelyard_serving.metrics import DownloadMetrics, ReplicaMetrics
 from modelyard_serving.models.folder import open_folder
 from modelyard_serving.service import Loaded, Service
 from modelyard_serving.sources.fetch import Copy, fetch
@@ -83,11 +84,23 @@ class Replica:
         start = Start(self._journal)
         if config.cache is not None:
             with start.phase("download"):
-                self._copy = fetch(config.model.uri, config.cache, self._journal.write)
+                self._copy = self._fetched(config, config.cache)
             config = config.of_model_at(self._copy.path)
         files = open_folder(config.model)
         loaded = choose_kind(config.model, files).load(files, config, start)
         return loaded, start.ledger()
+
+    def _fetched(self, config: ReplicaConfig, cache: CacheConfig) -> Copy:
+        """The model in the cache; the journal and Ray's metrics say how far it is."""
+        metrics = DownloadMetrics(config.service, config.revision, *self._meters)
+
+        def tell(event: str, **fields: Any) -> None:
+            self._journal.write(event, **fields)
+            metrics.told(fields.get("bytes"), fields.get("done_bytes"))
+
+        copy = fetch(config.model.uri, cache, tell)
+        metrics.ended()
+        return copy
 
 
 def _same_model(one: ReplicaConfig, other: ReplicaConfig) -> bool:

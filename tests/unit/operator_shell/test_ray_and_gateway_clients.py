@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from modelyard_operator.gateway.http_client import HttpGatewayClient
+from modelyard_operator.observed.downloads import Download
 from modelyard_operator.ray import http_client
 from modelyard_operator.ray.client import ConfigRefused, ServeUnreachable
 from modelyard_operator.ray.http_client import HttpProber, HttpServeClients
@@ -185,6 +186,16 @@ async def test_whatever_else_is_answered_is_no_proof(
     proof = await HttpProber(session).prove(server.address, PREFIX, timeout_s=5)
     assert not proof.ok
     assert message in proof.message
+
+
+async def test_a_pods_numbers_say_how_far_a_download_is(server: Server, session: aiohttp.ClientSession) -> None:
+    labels = 'service="team/x",revision="0123abcd"'
+    server.text = f"ray_modelyard_download_bytes{{{labels}}} 10\nray_modelyard_download_done_bytes{{{labels}}} 4\n"
+    assert await HttpProber(session).download(server.address, "team/x", "0123abcd") == Download(10, 4)
+    assert server.asked[0][1] == "/metrics"
+    assert await HttpProber(session).download(NOBODY, "team/x", "0123abcd") is None
+    server.text = "#" * http_client.MAX_METRICS_BYTES + "\n" + server.text
+    assert await HttpProber(session).download(server.address, "team/x", "0123abcd") is None
 
 
 async def test_no_answer_is_no_proof_either(server: Server, session: aiohttp.ClientSession) -> None:

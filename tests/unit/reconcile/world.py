@@ -34,6 +34,7 @@ from modelyard_operator.kube.client import (
     kind_of,
 )
 from modelyard_operator.kube.errors import KubeError, Unavailable
+from modelyard_operator.observed.downloads import Download
 from modelyard_operator.ray.client import ConfigRefused, Proof, ServeClient, ServeUnreachable
 from modelyard_operator.reconcile import finalizer
 from modelyard_operator.reconcile.accelerator_pool import AcceleratorPoolLoop
@@ -154,6 +155,8 @@ class FakeServe:
     """Applications that run, and that a new controller does not know of yet."""
     without_replicas: set[str] = field(default_factory=set)
     """Applications of which a new controller has not found the replicas yet."""
+    loading: set[str] = field(default_factory=set)
+    """Model URIs whose replicas do not come to an end with their start."""
     slow: set[str] = field(default_factory=set)
     """Applications that finish no request and so never go."""
     replicas: dict[str, int] = field(default_factory=dict)
@@ -168,6 +171,8 @@ class FakeServe:
         running = self.target(name) if self.states[name] == "RUNNING" else 0
         state = "RECOVERING" if name in self.without_replicas else "RUNNING"
         replicas = [{"state": state, "node_ip": address} for address in self.addresses(name)[:running]]
+        if self._uri(name) in self.loading:
+            replicas = [{"state": "STARTING", "node_ip": address} for address in self.addresses(name)]
         return {
             "name": name,
             "status": self.states[name],
@@ -175,6 +180,9 @@ class FakeServe:
             "deployed_app_config": json.loads(json.dumps(self.configs[name])),
             "deployments": {"model": {"target_num_replicas": self.target(name), "replicas": replicas}},
         }
+
+    def _uri(self, name: str) -> str:
+        return str(self.configs[name]["deployments"][0]["user_config"]["model"]["uri"])
 
     def target(self, name: str) -> int:
         deployment = self.configs[name]["deployments"][0]
@@ -216,10 +224,9 @@ class FakeServe:
             if state == "DELETING" and name not in self.slow:
                 del self.states[name], self.configs[name]
                 self.messages.pop(name, None)
-            elif state == "DEPLOYING":
-                uri = self.configs[name]["deployments"][0]["user_config"]["model"]["uri"]
-                self.states[name] = "DEPLOY_FAILED" if uri in self.broken else "RUNNING"
-                self.messages[name] = self.broken.get(uri, "")
+            elif state == "DEPLOYING" and self._uri(name) not in self.loading:
+                self.states[name] = "DEPLOY_FAILED" if self._uri(name) in self.broken else "RUNNING"
+                self.messages[name] = self.broken.get(self._uri(name), "")
 
 
 class Undisputed:
@@ -240,6 +247,10 @@ class World:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.serves: dict[str, FakeServe] = {}
         self.broken: dict[str, str] = {}
+        self.loading: set[str] = set()
+        self.download_seen: Download | None = None
+        """What pods tell of a download."""
+        self.asked_for_downloads: list[tuple[str, str, str]] = []
         self.proof_failures: dict[str, str] = {}
         self.proofs: list[tuple[str, str]] = []
         self.published: list[tuple[bool, str, str]] = []
@@ -320,6 +331,10 @@ class World:
             return Proof(ok=False, message=failure or "503")
         return Proof(ok=True, message="", seconds=0.5, ledger={"imports": 1.0, "load": 2.0, "warmup": 0.5})
 
+    async def download(self, address: str, service: str, revision: str) -> Download | None:
+        self.asked_for_downloads.append((address, service, revision))
+        return self.download_seen
+
     async def applied_version(self, address: str) -> str | None:
         published = routed_revisions(self.document)
         for service, routed in self.app.routed.items():
@@ -395,7 +410,7 @@ class World:
         if self.kuberay_works:
             self._kuberay()
         for serve in self.serves.values():
-            serve.broken = self.broken
+            serve.broken, serve.loading = self.broken, self.loading
             serve.step()
         routes = self.kube.find(CONFIG_MAP, ROUTES_NAME, namespace="modelyard")
         if routes is not None:

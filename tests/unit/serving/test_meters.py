@@ -10,7 +10,7 @@ import ray.util.metrics
 from modelyard_serving.contract import StartLedger
 from modelyard_serving.engines.protocol import EngineStats
 from modelyard_serving.meters import Instrument
-from modelyard_serving.metrics import ReplicaMetrics
+from modelyard_serving.metrics import DownloadMetrics, ReplicaMetrics
 from modelyard_serving.ray_meters import RayMeters
 
 
@@ -81,3 +81,17 @@ def test_rays_instruments_are_made_once_and_take_what_replicas_tell(monkeypatch:
     assert ("modelyard_running_requests", 2) in told
     assert ("modelyard_requests", 1) in told
     assert all(value > 0 for name, value in told if name == "modelyard_tokens")
+
+
+def test_a_download_is_told_while_it_runs() -> None:
+    meters = Recorded()
+    metrics = DownloadMetrics("team-a/x", "0123abcd", meters)
+    metrics.told(None, None)
+    metrics.ended()
+    assert meters.told == [], "what was in the cache is not downloaded"
+    metrics.told(10, None)
+    metrics.told(10, 4)
+    metrics.ended()
+    names = {"service": "team-a/x", "revision": "0123abcd"}
+    assert [value for name, value, _ in meters.told if name == "modelyard_download_done_bytes"] == [0, 4, 10]
+    assert ("modelyard_download_bytes", 10, names) in meters.told

@@ -19,6 +19,7 @@ HELD_ANNOTATION = "modelyard.dev/held-to-replicas"
 OUTLIVED_ANNOTATION = "modelyard.dev/outlived"
 
 SERVE_PORT = 8000
+METRICS_PORT = 8080
 DASHBOARD_PORT = 8265
 REDIS_PORT = 6379
 REDIS_PASSWORD_KEY = "password"  # noqa: S105 - the name of a key

@@ -10,11 +10,12 @@ from modelyard_operator.desired.names import (
     CLUSTER_NAMESPACE_LABEL,
     DASHBOARD_PORT,
     MANAGED_LABEL,
+    METRICS_PORT,
     SERVE_PORT,
 )
 from modelyard_operator.desired.ray_cluster import owner_reference
 
-_METRICS_PORTS = (8080, 9101)
+_METRICS_PORTS = (METRICS_PORT, 9101)
 """Ray's numbers, and those of Serve's HAProxy."""
 
 

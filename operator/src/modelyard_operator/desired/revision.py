@@ -119,6 +119,11 @@ class Revision:
         return group
 
     @property
+    def is_downloaded(self) -> bool:
+        """Whether its replicas download the model before they load it."""
+        return "cache" in self.data["application"]["deployments"][0]["user_config"]
+
+    @property
     def request_timeout_s(self) -> float:
         return float(self.data["requestTimeoutSeconds"])
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from modelyard_operator.observed.downloads import Download
+
 
 class RayError(Exception):
     """A request to Ray that failed."""
@@ -46,7 +48,10 @@ class Proof:
 
 
 class Prober(Protocol):
-    """Asks a revision for a real inference, on the way that the gateway's requests take."""
+    """Asks a revision for a real inference, on the way that the gateway's requests take, or its pods how far it is."""
 
     async def prove(self, address: str, prefix: str, *, timeout_s: float) -> Proof:
         """`GET http://<address><prefix>/-/prove`; never raises for a revision that fails."""
+
+    async def download(self, address: str, service: str, revision: str) -> Download | None:
+        """How far the download is, by `GET http://<address>/metrics`; None where the pod does not tell, or fails."""

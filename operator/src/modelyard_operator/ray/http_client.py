@@ -9,12 +9,15 @@ from typing import Any
 import aiohttp
 from pydantic import ValidationError
 
+from modelyard_operator.observed.downloads import Download, read_download
 from modelyard_operator.ray.client import ConfigRefused, Proof, ServeClient, ServeUnreachable
 from modelyard_serving import contract
 
 READ_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 30.0
 """The first PUT starts Serve on the head, which takes seconds."""
+METRICS_TIMEOUT_S = 5.0
+MAX_METRICS_BYTES = 8 * 2**20
 MAX_TEXT = 2000
 """Characters of an answer that are kept for a message."""
 
@@ -132,6 +135,15 @@ class HttpProber:
             return Proof(ok=False, message=message, seconds=time.monotonic() - begun)
         return _proof(code, text, prefix, time.monotonic() - begun)
 
+    async def download(self, address: str, service: str, revision: str) -> Download | None:
+        timeout = aiohttp.ClientTimeout(total=METRICS_TIMEOUT_S)
+        try:
+            async with self._session.get(f"http://{address}/metrics", timeout=timeout, allow_redirects=False) as answer:
+                text = await _beginning(answer.content, MAX_METRICS_BYTES)
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return None
+        return read_download(text.decode(errors="replace").splitlines(), service, revision)
+
 
 def _proof(code: int, text: str, prefix: str, seconds: float) -> Proof:
     """Read the replica's answer, which must come from the revision that was asked."""
@@ -157,6 +169,16 @@ def _complaint(body: Mapping[str, Any], code: int, text: str) -> str:
     if isinstance(error, dict) and error.get("message"):
         return str(error["message"])[:MAX_TEXT]
     return f"answered {code}: {text[:300].strip()}"
+
+
+async def _beginning(stream: aiohttp.StreamReader, most: int) -> bytes:
+    """All of a body, or its first `most` bytes."""
+    begun = b""
+    async for part in stream.iter_chunked(2**16):
+        begun += part
+        if len(begun) >= most:
+            break
+    return begun[:most]
 
 
 def _lasting(text: str) -> str:

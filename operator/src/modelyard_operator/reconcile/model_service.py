@@ -31,6 +31,7 @@ from modelyard_operator.kube.store import Reader
 from modelyard_operator.observed.view import ClusterView
 from modelyard_operator.ray.client import Proof
 from modelyard_operator.reconcile.app import App, Claim
+from modelyard_operator.reconcile.downloads import Downloads
 from modelyard_operator.reconcile.headroom import Headroom, Outlook
 from modelyard_operator.reconcile.pool_ledger import pool_share
 from modelyard_operator.reconcile.reading import InvalidSpec, Unconfirmed, parse, revisions_of
@@ -85,6 +86,7 @@ class ModelServiceLoop:
     def __init__(self, app: App) -> None:
         self._app = app
         self._headroom = Headroom(app)
+        self._downloads = Downloads(app)
         self._memory: dict[Key, _Memory] = {}
 
     async def reconcile(self, key: Key) -> Result:
@@ -294,6 +296,7 @@ class ModelServiceLoop:
             url=self._app.settings.gateway_url.rstrip("/") + public_path(key.namespace, key.name),
             proof_failure=memory.proof_failure,
             cold_start=ledger,
+            download=await self._downloads.of(key, revisions, look.view),
             waits=waits,
             shortage=look.outlook.shortage,
             shares={
@@ -342,6 +345,7 @@ class ModelServiceLoop:
 
     def _forget(self, key: Key) -> None:
         self._memory.pop(key, None)
+        self._downloads.forget(key)
         self._app.claims.pop(key, None)
         self._app.records.forget(key)
         self._app.wakeups.wake(*ROUTES)

@@ -11,6 +11,7 @@ from modelyard_operator.desired.resolution import Rejection, Resolved
 from modelyard_operator.desired.revision import RUNNING_PHASES, Phase, Revision
 from modelyard_operator.desired.routes import active_revision
 from modelyard_operator.desired.scaling import fixed_replicas, is_stopped, surge_replicas
+from modelyard_operator.observed.downloads import Download
 from modelyard_operator.observed.failures import Failure, classify
 from modelyard_operator.observed.serve import ApplicationFacts
 from modelyard_operator.observed.view import ClusterView, RayClusterView
@@ -40,6 +41,8 @@ class ServiceFacts:
     """Why the candidate's real inference failed, if it did."""
     cold_start: ColdStart | None = None
     """The ledger of a start that has just ended."""
+    download: Download | None = None
+    """What the candidate's replicas download."""
     waits: bool = False
     """Whether what is wanted is not begun, for lack of room."""
     shortage: str = ""
@@ -360,6 +363,8 @@ def _waits_for(facts: ServiceFacts, revision: Revision) -> tuple[Reason, str]:
     if not any(pod.ready for pod in pods):
         return Reason.WAITING_FOR_WORKER, "waits for a worker to join Ray."
     up = f"{application.running} of {application.target} replicas are up" if application else "no replica yet"
+    if facts.download is not None and facts.download.done < facts.download.size:
+        return Reason.LOADING_MODEL, f"replicas download the model, {facts.download.words()}; {up}."
     return Reason.LOADING_MODEL, f"replicas load the model; {up}."
 
 

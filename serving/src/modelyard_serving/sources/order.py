@@ -64,7 +64,8 @@ class Download:
             return
         files = files_to_take(self.order.uri, listing.files)
         key = key_of(self.order.uri, listing, files)
-        with self.cache.locked(key, self._waiting):
+        size = sum(file.size for file in files)
+        with self.cache.locked(key, lambda there: self._waiting(there, size)):
             if not self.cache.has(key):
                 self.cache.make_room(key, files)
                 self._bring(key, listing, files)
@@ -105,5 +106,6 @@ class Download:
             over.set()
             reporter.join()
 
-    def _waiting(self, there: int) -> None:
-        self.tell("download-waits", message="another replica downloads the same model", done_bytes=there)
+    def _waiting(self, there: int, size: int | None = None) -> None:
+        message = "another replica downloads the same model"
+        self.tell("download-waits", message=message, bytes=size, done_bytes=there)
