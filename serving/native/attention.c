@@ -175,7 +175,12 @@ static void give(const state *now, int first)
 void attend(const attention *shape, const span *span, int first, int rows, int head)
 {
     const int group = shape->heads / shape->kv_heads;
-    state now = {.shape = shape, .span = span, .head = head, .queries = rows * group};
+    state now;
+    now.shape = shape;
+    now.span = span;
+    now.head = head;
+    now.queries = rows * group;
+    memset(now.sums, 0, now.queries * sizeof now.sums[0]);
     int32_t limits[MOST_QUERIES];
     for (int query = 0; query < MOST_QUERIES; query++)
         limits[query] = span->start + first + 1 + (query < now.queries ? query / group : 0);

@@ -1,13 +1,16 @@
 /* A step of a model like Llama: all its tokens through all layers, by a team of threads. */
+#define _GNU_SOURCE /* madvise */
 #include "attention.h"
 #include "threads.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define HUGE_PAGE (2ul << 20)
 #define ROWS_AT_ONCE 4 /* of what is done row by row */
 
 /* Matrices are packed; biases and norms are NULL where the model has none. */
@@ -335,10 +338,12 @@ static int prepare(engine *engine)
     if (needed > engine->room) {
         free(engine->memory);
         engine->room = 0;
-        if (!(engine->memory = aligned_alloc(64, needed)))
+        const size_t room = (needed + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+        if (!(engine->memory = aligned_alloc(HUGE_PAGE, room)))
             return 0;
-        memset(engine->memory, 0, needed);
-        engine->room = needed;
+        madvise(engine->memory, room, MADV_HUGEPAGE);
+        memset(engine->memory, 0, room);
+        engine->room = room;
     }
     lay_out(engine, engine->memory, pieces);
     engine->shape.queries = engine->queries;

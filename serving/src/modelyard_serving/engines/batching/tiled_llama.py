@@ -3,7 +3,7 @@
 import ctypes
 import weakref
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from modelyard_serving.engines.batching.tiles import (
     TILE,
     LayerFields,
     ModelFields,
+    PackedWeights,
     StepFields,
     library,
 )
@@ -49,6 +50,7 @@ class TiledLlamaDecoder:
         self._rotary = base.rotary_emb
         self._angles = self._turns(FIRST_POSITIONS)
         self._kept: list[torch.Tensor] = []
+        self._packed = PackedWeights(_numbers(model, self._library.matrix_packed))
         self._layers = (LayerFields * len(base.layers))()
         for fields, layer in zip(self._layers, base.layers, strict=True):
             self._fill(fields, layer)
@@ -135,9 +137,9 @@ class TiledLlamaDecoder:
     def _pack(self, weight: torch.Tensor) -> int:
         """The address of the matrix in panels."""
         matrix = weight.detach().contiguous()
-        packed = torch.empty(self._library.matrix_packed(*matrix.shape), dtype=torch.bfloat16)
-        self._library.matrix_pack(matrix.data_ptr(), *matrix.shape, packed.data_ptr())
-        return self._keep(packed)
+        address = self._packed.take(self._library.matrix_packed(*matrix.shape))
+        self._library.matrix_pack(matrix.data_ptr(), *matrix.shape, address)
+        return address
 
 
 def _require_fit(model: Any) -> ctypes.CDLL:
@@ -157,6 +159,18 @@ def _require_fit(model: Any) -> ctypes.CDLL:
     require(found is not None, "the processor has no tiles, or the library was not made")
     assert found is not None  # noqa: S101 - what `require` has seen
     return found
+
+
+def _numbers(model: Any, packed: Callable[[int, int], int]) -> int:
+    """How many numbers all packed matrices have."""
+    count = packed(*model.lm_head.weight.shape)
+    for layer in model.model.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        inputs = [each.weight for each in (attention.q_proj, attention.k_proj, attention.v_proj)]
+        count += packed(sum(map(len, inputs)), inputs[0].shape[1]) + packed(*attention.o_proj.weight.shape)
+        inner, hidden = mlp.gate_proj.weight.shape
+        count += packed(2 * inner, hidden) + packed(*mlp.down_proj.weight.shape)
+    return count
 
 
 def _address(numbers: "array[int]") -> int:
