@@ -51,6 +51,7 @@ class Task(StrEnum):
     RERANK = "rerank"
     IMAGE_CLASSIFICATION = "image-classification"
     TENSOR = "tensor"
+    AUTOMATIC_SPEECH_RECOGNITION = "automatic-speech-recognition"
 
 
 class FailureReason(StrEnum):

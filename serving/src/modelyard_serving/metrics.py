@@ -55,6 +55,7 @@ class ReplicaMetrics:
         self._names = {"service": service, "revision": revision}
         self._requests = self._counter("requests", "Requests by endpoint and status.", "endpoint", "status")
         self._tokens = self._counter("tokens", "Tokens of prompts and of answers.", "kind")
+        self._audio = self._counter("audio_seconds", "Seconds of sound that were listened to.")
         self._seconds = self._histogram("request_duration", "Whole requests.", REQUEST_S, OPERATION, ERROR)
         self._first_token = self._histogram("time_to_first_token", "Until the first token.", FIRST_TOKEN_S, OPERATION)
         self._token = self._histogram("time_per_output_token", "Each token after the first.", TOKEN_S, OPERATION)
@@ -83,6 +84,10 @@ class ReplicaMetrics:
         self._first_token.record(times[0], labels)
         if completion > 1:
             self._token.record((times[1] - times[0]) / (completion - 1), labels)
+
+    def audio_done(self, seconds: float) -> None:
+        """Count the sound of a request."""
+        self._audio.record(seconds, self._names)
 
     def started(self, ledger: StartLedger) -> None:
         """Note where the start spent its time."""

@@ -53,14 +53,19 @@ class ModelSource(ApiModel):
     )
 
 
+TaskName = Literal[
+    "text-generation", "embeddings", "text-classification", "rerank", "image-classification",
+    "automatic-speech-recognition", "tensor",
+]  # fmt: skip
+
+
 class Model(ApiModel):
     """The model and what it does."""
 
     source: ModelSource = Field(description="Where the model's files are.")
-    task: (
-        Literal["text-generation", "embeddings", "text-classification", "rerank", "image-classification", "tensor"]
-        | None
-    ) = Field(default=None, description="What the model does; may be left out where the model's own files say it.")
+    task: TaskName | None = Field(
+        default=None, description="What the model does; may be left out where the model's own files say it."
+    )
 
 
 class ServingClusterRef(ApiModel):

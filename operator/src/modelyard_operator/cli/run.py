@@ -184,9 +184,12 @@ def _print_ready(
             print(f"{proof.service} answers the Open Inference Protocol; what it takes and gives:\n")
             print(f"  curl {url.removesuffix('/v1')}/v2/models/{proof.service}\n")
             continue
+        print(f"{proof.service} answers at {url}, for example\n")
+        if facts.get("task") == Task.AUTOMATIC_SPEECH_RECOGNITION:
+            print(f"  curl {url}/audio/transcriptions -F model={proof.service} -F file=@speech.wav\n")
+            continue
         path, body = _example(facts)
         data = json.dumps({"model": proof.service, **body})
-        print(f"{proof.service} answers at {url}, for example\n")
         print(f"  curl {url}/{path} -H 'Content-Type: application/json' \\\n    -d '{data}'\n")
     print("Ctrl-C stops it.", flush=True)
 

@@ -112,10 +112,11 @@ class DynamicBatchingEngine(Generic[In, Out]):
         self._thread = threading.Thread(target=self._work, name="modelyard-batches", daemon=True)
         self._thread.start()
 
-    def submit(self, items: Sequence[Item[In]] | None, *, urgent: bool = False) -> Job[In, Out]:
+    def submit(self, items: Sequence[Item[In]] | None, *, urgent: bool = False, admitted: bool = False) -> Job[In, Out]:
         """Take on a request of the running event loop; an urgent one is first, however full the queue is.
 
         Items that take work to make, None, follow by `supply`: the request has its place in the queue meanwhile.
+        One that is `admitted`, the next part of what was taken before, waits its turn, but is never refused a place.
 
         Raises:
             QueueFull: there is no place for it.
@@ -125,7 +126,7 @@ class DynamicBatchingEngine(Generic[In, Out]):
             if self._closing or not self._thread.is_alive():
                 raise EngineFailed("the engine has stopped")
             places = self._config.max_running + self._config.max_queued
-            if not urgent and len(self._running.union(self._jobs)) >= places:
+            if not (urgent or admitted) and len(self._running.union(self._jobs)) >= places:
                 raise QueueFull
             turn = float("-inf") if urgent else self._now
             job: Job[In, Out] = Job(items or (), self._drop_cancelled, turn=turn)

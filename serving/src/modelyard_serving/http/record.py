@@ -22,6 +22,8 @@ class RequestRecord:
     user: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    audio_s: float = 0.0
+    """Seconds of sound that were listened to."""
     first_token_s: float | None = None
     last_token_s: float | None = None
     finish: str | None = None
@@ -88,10 +90,11 @@ class Recording:
         seconds = time.monotonic() - record.began
         self._metrics.request_done(record.endpoint, status, seconds)
         self._metrics.tokens_done(record.endpoint, record.prompt_tokens, record.completion_tokens, record.times())
+        self._metrics.audio_done(record.audio_s)
         self._journal.write(
             "request", level="error" if status >= 500 else "info", id=record.request_id or None, method=method,
             endpoint=record.endpoint, status=status, seconds=round(seconds, 4), user=record.user,
             first_token_s=record.first_token_s and round(record.first_token_s, 4),
             prompt_tokens=record.prompt_tokens or None, completion_tokens=record.completion_tokens or None,
-            finish=record.finish, error=record.error,
+            audio_s=(record.audio_s and round(record.audio_s, 2)) or None, finish=record.finish, error=record.error,
         )  # fmt: skip

@@ -21,15 +21,19 @@ class BatchedModel(Generic[In, Out]):
         self._proof = proof
         self._proof_tokens = proof_tokens
 
-    async def run(self, items: Sequence[Item[In]], *, timeout_s: float, urgent: bool = False) -> list[Out]:
+    async def run(
+        self, items: Sequence[Item[In]], *, timeout_s: float, urgent: bool = False, admitted: bool = False
+    ) -> list[Out]:
         """What the items come to, in their order. Who stops waiting takes them from the engine.
+
+        `admitted` says that they belong to a request some of whose items were taken before.
 
         Raises:
             QueueFull: the engine takes no more requests now.
             TimeoutError: it took longer than `timeout_s`.
             EngineFailed: the engine could not do it.
         """
-        job = self._engine.submit(items, urgent=urgent)
+        job = self._engine.submit(items, urgent=urgent, admitted=admitted)
         try:
             async with asyncio.timeout(timeout_s):
                 return await job.result()

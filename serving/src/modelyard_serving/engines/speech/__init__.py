@@ -1,0 +1,1 @@
+"""Whisper, for many windows of sound at once."""
