@@ -86,7 +86,7 @@ cluster-down:  ## Stop it and leave nothing behind
 	hack/cluster down
 
 .PHONY: models
-models: setup  ## Prepare SmolLM2-135M-Instruct, all-MiniLM-L6-v2 and a small GPT-2 in the cache
+models: setup  ## Prepare SmolLM2-135M-Instruct, all-MiniLM-L6-v2, Whisper tiny.en and a small GPT-2 in the cache
 	PYTHONPATH=hack $(PYTHON) -m models
 
 .PHONY: e2e
@@ -105,6 +105,11 @@ bench-operator: setup  ## How the operator grows: SIZES="10 100 1000 5000" servi
 bench-text: models  ## SmolLM2's tokens per second against vLLM's on these cores: CLIENTS="1 8 16 32", ROUNDS=3
 	$(PYTHON) -m bench.text --model $${XDG_CACHE_HOME:-$$HOME/.cache}/modelyard/models/smollm2 \
 	  --clients $(or $(CLIENTS),1 8 16 32) --rounds $(or $(ROUNDS),3)
+
+.PHONY: bench-speech
+bench-speech: models  ## Whisper tiny.en on ten clips, beside transformers' pipeline and faster-whisper: ROUNDS=3
+	PYTHONPATH=.:hack $(PYTHON) -m bench.speech --rounds $(or $(ROUNDS),3) \
+	  --model $${XDG_CACHE_HOME:-$$HOME/.cache}/modelyard/models/whisper-tiny
 
 .PHONY: demo
 demo: models  ## Serve SmolLM2 on this machine and ask it a question; KEEP=1 leaves it up, PORT=8000

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from models import gpt2_small, minilm, smollm2
+from models import gpt2_small, minilm, smollm2, whisper_tiny
 from models.folder import is_finished, prepare
 from modelyard_hack.layout import cache_folder
 from modelyard_hack.step import StepError
@@ -17,6 +17,7 @@ MODELS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "gpt2-small": (gpt2_small.VERSION, gpt2_small.build),
     "minilm": (minilm.VERSION, minilm.build),
     "smollm2": (smollm2.VERSION, smollm2.build),
+    "whisper-tiny": (whisper_tiny.VERSION, whisper_tiny.build),
 }
 
 
