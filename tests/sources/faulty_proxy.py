@@ -29,6 +29,8 @@ class Faults:
     """Files that come with one byte changed."""
     headers: dict[str, str] = field(default_factory=dict)
     """What each answer has beside its own."""
+    drops: set[str] = field(default_factory=set)
+    """Headers of requests that do not get through, in lower case."""
     challenge: dict[str, str] = field(default_factory=dict)
     """The last challenge (`WWW-Authenticate`) that the server itself sent."""
     pause: threading.Event | None = None
@@ -59,7 +61,8 @@ class _Handler(BaseHTTPRequestHandler):
         connection = http.client.HTTPConnection("127.0.0.1", self.faults.upstream, timeout=30)
         try:
             # The Host that was signed, and no other.
-            connection.request(self.command, self.path, headers=dict(self.headers.items()))
+            headers = {k: v for k, v in self.headers.items() if k.lower() not in self.faults.drops}
+            connection.request(self.command, self.path, headers=headers)
             answer = connection.getresponse()
             body = answer.read()
         finally:

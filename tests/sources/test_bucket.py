@@ -108,6 +108,26 @@ def test_an_object_that_is_replaced_on_the_way_is_not_mixed_in(
     assert f"{WEIGHTS} was replaced while the model was downloaded" in replaced.message
 
 
+def test_a_store_that_heeds_no_condition_mixes_nothing_in_either(
+    bring: Bring, server: s3.S3Server, files: dict[str, bytes], way: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):  # or the condition would be signed
+        monkeypatch.delenv(name)
+    server.put(s3.PUBLIC, "moving", files)
+    way.drops = {"if-match"}
+    listing = Bucket.listing
+
+    def and_then_replaced(self: Bucket) -> Any:
+        found = listing(self)
+        server.put(s3.PUBLIC, "moving", {WEIGHTS: bytes(len(files[WEIGHTS]))})
+        return found
+
+    monkeypatch.setattr(Bucket, "listing", and_then_replaced)
+    replaced = failure(bring, f"s3://{s3.PUBLIC}/moving")
+    assert replaced.reason is FailureReason.DOWNLOAD_CORRUPT
+    assert f"{WEIGHTS} was replaced while" in replaced.message
+
+
 def test_what_is_cut_in_the_middle_is_resumed(bring: Bring, files: dict[str, bytes], way: Faults) -> None:
     way.cuts = {WEIGHTS: 1}
     assert content(bring()) == files
@@ -180,6 +200,23 @@ def test_each_failure_says_what_to_do(
     told = failure(bring, uri)
     assert told.reason == reason
     assert told.message.startswith(f"{uri}: ")
+    assert words in told.message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason", "words"),
+    [
+        ("AWS_ACCESS_KEY_ID", "", "SourceDenied", "only one is set; set both, or neither"),
+        ("AWS_SECRET_ACCESS_KEY", "", "SourceDenied", "only one is set; set both, or neither"),
+        ("AWS_ENDPOINT_URL_S3", "store:9000", "SourceUnreachable", "begins with neither https:// nor http://"),
+    ],
+)
+def test_variables_that_cannot_work_are_told(
+    bring: Bring, monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    told = failure(bring)
+    assert told.reason == reason
     assert words in told.message
 
 

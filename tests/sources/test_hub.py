@@ -168,6 +168,17 @@ def test_weights_in_subfolders_come_only_where_they_are_stages(hub: Hub, brought
     assert (brought() / "onnx" / "model.safetensors").exists()
 
 
+def test_of_a_package_all_files_come(hub: Hub, brought: Brought) -> None:
+    hub.files = {"modelyard.yaml": b"format: 1", "model.pt2": b"program", "README.md": b"#", "sub/data.bin": b"1"}
+    hub.files |= {".gitattributes": b"x"}
+    folder = brought()
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
+        "modelyard.yaml", "model.pt2", "README.md", "sub/data.bin", ".modelyard-source.json",
+    }  # fmt: skip
+    del hub.files["modelyard.yaml"]
+    assert "neither safetensors nor a package" in failure(brought).message
+
+
 def test_progress_is_told(hub: Hub, download: Callable[..., Download], told: list[dict[str, Any]]) -> None:
     with download().stored():
         pass

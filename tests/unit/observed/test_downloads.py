@@ -2,7 +2,11 @@
 
 from modelyard_operator.observed.downloads import Download, read_download
 
-LABELS = 'SessionName="s",Version="2.60.0",WorkerId="w{}",service="team-a/x",revision="{}"'
+LABELS = (  # as Ray 2.60 has them
+    'Component="core_worker",NodeAddress="10.0.0.9",SessionName="s",Version="2.60.0",WorkerId="f{}",'
+    'otel_scope_name="ray._private.telemetry",otel_scope_schema_url="",otel_scope_version="",revision="{}",'
+    'service="team-a/x"'
+)
 FIRST, OTHER = LABELS.format(1, "0123abcd"), LABELS.format(2, "ffffffff")
 SCRAPE = f"""# HELP ray_modelyard_download_bytes Bytes of the model that is downloaded.
 # TYPE ray_modelyard_download_bytes gauge

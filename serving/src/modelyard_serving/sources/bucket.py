@@ -64,6 +64,7 @@ class Bucket:
         self._bucket, _, self._prefix = place.partition("/")
         self._endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), "")
         self._anonymous = not any(all(os.environ.get(name) for name in names) for names in _CREDENTIALS)
+        self._check_variables()
         settings: S3Config = {}
         if self._endpoint:
             settings["aws_endpoint_url_s3"] = self._endpoint
@@ -73,6 +74,19 @@ class Bucket:
         self._store = S3Store(
             self._bucket, config=settings, client_options=_client_options(self._endpoint), retry_config=again
         )
+
+    def _check_variables(self) -> None:
+        if self._endpoint and not self._endpoint.startswith(("https://", "http://")):
+            raise self._failure(
+                FailureReason.SOURCE_UNREACHABLE,
+                f"the endpoint {self._endpoint} begins with neither https:// nor http://; put that before it",
+            )
+        key, secret = _CREDENTIALS[0]
+        if bool(os.environ.get(key)) != bool(os.environ.get(secret)):
+            raise self._failure(
+                FailureReason.SOURCE_DENIED,
+                f"of {_WHERE} only one is set; set both, or neither for what is open to all",
+            )
 
     def listing(self) -> Listing:
         """See `Origin`; the version is made of names, sizes and ETags of what is taken."""
@@ -110,6 +124,8 @@ class Bucket:
             options["if_match"] = file.digest.removeprefix(_ETAG)
         try:
             found = obstore.get(self._store, f"{self._prefix}/{file.name}", options=options)
+            if _identity(found.meta["e_tag"]) != file.digest:  # Not every store heeds If-Match.
+                raise self._refused(HTTPStatus.PRECONDITION_FAILED, "", file.name)
             for block in found.stream(min_chunk_size=_BLOCK_BYTES):
                 yield bytes(block)
         except (BaseError, OSError, ValueError) as error:
@@ -198,6 +214,7 @@ def _client_options(endpoint: str) -> "ClientConfig":
         "read_timeout": timedelta(seconds=TIMEOUT_S),
         "timeout": timedelta(days=7),
     }
-    if bundle := os.environ.get("SSL_CERT_FILE"):
-        options["root_certificate"] = Path(bundle).read_bytes()
+    bundle = Path(os.environ.get("SSL_CERT_FILE", ""))
+    if bundle.is_file():
+        options["root_certificate"] = bundle.read_bytes()
     return options

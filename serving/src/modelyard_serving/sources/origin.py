@@ -10,7 +10,10 @@ from modelyard_serving.contract import FailureReason
 from modelyard_serving.failure import StartFailure
 
 TAKEN = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja", ".yaml"})
-"""Suffixes of what a replica reads. Pickles (.bin, .pt, .ckpt) are code, and never taken."""
+"""Suffixes of what a replica reads. Pickles (.bin, .pt, .ckpt) are code, and not taken."""
+
+_PACKAGE = "modelyard.yaml"
+"""Where this file is there, every file is held against it, so all of them are taken; pickles are still not loaded."""
 
 _STAGES = "modules.json"
 """Only where this file is there are weights in subfolders parts of the model, and not copies in another precision."""
@@ -72,22 +75,26 @@ def files_to_take(uri: str, files: Iterable[RemoteFile]) -> tuple[RemoteFile, ..
     for file in taken:
         if not _SAFE.fullmatch(file.name) or ".." in file.name.split("/"):
             raise StartFailure(FailureReason.MODEL_INVALID, f"{uri}: a file's name leads elsewhere: {file.name!r}")
-    weights = [file for file in taken if file.name.endswith(".safetensors")]
+    weights = [file for file in taken if file.name.endswith((".safetensors", ".pt2"))]
     own = [file for file in weights if not file.name.startswith("consolidated")]
     if not weights:
         heaviest = sorted(offered.values(), key=lambda file: -file.size)[:_LISTED]
         raise StartFailure(
             FailureReason.MODEL_INVALID,
-            f"{uri}: there are no safetensors, the only weights that are loaded. The largest files are "
+            f"{uri}: there are neither safetensors nor a package with an exported program. The largest files are "
             f"{', '.join(file.name for file in heaviest) or 'none'}; convert the weights, or name another model",
         )
     # Some publish the same weights twice, the second time for another program.
-    spare = set(weights) - set(own) if own else set()
+    spare = set(weights) - set(own) if own and _PACKAGE not in offered else set()
     return tuple(sorted((file for file in taken if file not in spare), key=lambda file: (file.size, file.name)))
 
 
 def _is_read(name: str, offered: dict[str, RemoteFile]) -> bool:
     path = PurePosixPath(name)
-    if path.suffix not in TAKEN or any(part.startswith(".") and part != ".." for part in path.parts):
+    if any(part.startswith(".") and part != ".." for part in path.parts):
+        return False
+    if _PACKAGE in offered:
+        return True
+    if path.suffix not in TAKEN:
         return False
     return path.suffix != ".safetensors" or len(path.parts) == 1 or _STAGES in offered
