@@ -86,7 +86,7 @@ cluster-down:  ## Stop it and leave nothing behind
 	hack/cluster down
 
 .PHONY: models
-models: setup  ## Prepare SmolLM2-135M-Instruct, all-MiniLM-L6-v2, Whisper tiny.en and a small GPT-2 in the cache
+models: setup  ## Prepare SmolLM2-135M-Instruct, all-MiniLM-L6-v2, EfficientNet-lite0, Whisper tiny.en and a small GPT-2 in the cache
 	PYTHONPATH=hack $(PYTHON) -m models
 
 .PHONY: e2e

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from models import gpt2_small, minilm, smollm2, whisper_tiny
+from models import efficientnet_lite0, gpt2_small, minilm, smollm2, whisper_tiny
 from models.folder import is_finished, prepare
 from modelyard_hack.layout import cache_folder
 from modelyard_hack.step import StepError
 
 MODELS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "efficientnet-lite0": (efficientnet_lite0.VERSION, efficientnet_lite0.build),
     "gpt2-small": (gpt2_small.VERSION, gpt2_small.build),
     "minilm": (minilm.VERSION, minilm.build),
     "smollm2": (smollm2.VERSION, smollm2.build),

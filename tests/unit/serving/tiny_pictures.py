@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from tests.unit.serving.tiny_program import PROGRAM, export, tensor
 from transformers import (
     ConvNextImageProcessorPil,
     ResNetConfig,
@@ -15,6 +16,8 @@ from transformers import (
     ViTForImageClassification,
     ViTImageProcessorPil,
 )
+
+from modelyard_serving.package.writing import write_package
 
 LABELS = {0: "cat", 1: "dog", 2: "fox", 3: "owl", 4: "bee", 5: "ant", 6: "cod"}
 
@@ -62,4 +65,36 @@ def _write(folder: Path, kind: Any, config: Any, processor: Any) -> Path:
         torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    return folder
+
+
+class Colours(torch.nn.Module):
+    """The mean of each channel, three labels: how red, green and blue a picture is."""
+
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": image.mean((2, 3)) * 4, "image_out": image}
+
+
+PREPROCESSING: dict[str, Any] = {
+    "resize": {"shortest": 36}, "resample": "bicubic", "crop": {"height": 32, "width": 24}, "mean": [0.4, 0.5, 0.6],
+    "std": [0.2, 0.25, 0.3],
+}  # fmt: skip
+
+
+def write_colours(folder: Path, *, rows: int | None = 16, preprocessing: dict[str, Any] = {}, **changes: Any) -> Path:  # noqa: B006 - read only
+    """A package of `Colours` for up to `rows` pictures at once; None: for one alone."""
+    first: int | str = "batch" if rows else 1
+    dynamic = {"image": {0: torch.export.Dim("batch", min=1, max=rows)} if rows else None}
+    export(folder, Colours(), {"image": torch.zeros(2 if rows else 1, 3, 32, 24)}, dynamic)
+    signature: dict[str, Any] = {
+        "inputs": [tensor("image", "float32", first, 3, 32, 24)],
+        "outputs": [tensor("logits", "float32", first, 3), tensor("image_out", "float32", first, 3, 32, 24)],
+    }
+    if rows:
+        signature["batch"] = "batch"
+    about = {
+        "task": "image-classification", "program": PROGRAM, "signature": signature,
+        "preprocessing": {"image": PREPROCESSING | preprocessing},
+    }  # fmt: skip
+    write_package(folder, about | changes)
     return folder

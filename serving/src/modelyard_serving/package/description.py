@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 
 from modelyard_serving.contract import Task
 
-PROGRAM_TASKS = frozenset({Task.TENSOR})
+PROGRAM_TASKS = frozenset({Task.TENSOR, Task.IMAGE_CLASSIFICATION})
 """Tasks that can run a torch.export program; the others need a folder of transformers."""
 
 MAX_SIZE = 2**31 - 1
@@ -215,6 +215,8 @@ class PackageDescription(_Described):
             raise ValueError("signature: a program needs one; `modelyard package` writes it")
         if self.preprocessing is not None and self.task is Task.TENSOR:
             raise ValueError("preprocessing: the task tensor takes its inputs as they are; leave it out")
+        if self.preprocessing is None and self.task is Task.IMAGE_CLASSIFICATION:
+            raise ValueError("preprocessing: image-classification needs its image; say how a picture becomes the input")
         if self.program not in self.files:
             raise ValueError(f"files: {self.program} is missing; `modelyard package` writes its size and checksum")
         return self
