@@ -52,6 +52,7 @@ class Task(StrEnum):
     IMAGE_CLASSIFICATION = "image-classification"
     TENSOR = "tensor"
     AUTOMATIC_SPEECH_RECOGNITION = "automatic-speech-recognition"
+    RECOMMEND = "recommend"
 
 
 class FailureReason(StrEnum):

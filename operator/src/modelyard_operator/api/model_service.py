@@ -55,7 +55,7 @@ class ModelSource(ApiModel):
 
 TaskName = Literal[
     "text-generation", "embeddings", "text-classification", "rerank", "image-classification",
-    "automatic-speech-recognition", "tensor",
+    "automatic-speech-recognition", "tensor", "recommend",
 ]  # fmt: skip
 
 

@@ -207,4 +207,8 @@ def _example(facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
             return "classify", {"input": GREY_PICTURE}
         case {"task": Task.RERANK}:
             return "rerank", {"query": "What is Python?", "documents": ["a snake", "a language"]}
+        case {"task": Task.RECOMMEND, "users": int()}:
+            return "recommend", {"user_id": "an id of the users in the package", "k": 3}
+        case {"task": Task.RECOMMEND}:
+            return "recommend", {"items": ["an id of the items in the package"], "k": 3}
     return "completions", {"prompt": "Python is", "max_tokens": 32}

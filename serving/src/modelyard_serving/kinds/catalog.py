@@ -5,6 +5,7 @@ from modelyard_serving.failure import StartFailure
 from modelyard_serving.kinds.embeddings import EmbeddingsKind
 from modelyard_serving.kinds.image_classification import ImageClassificationKind
 from modelyard_serving.kinds.kind import TaskKind
+from modelyard_serving.kinds.recommend import RecommendKind
 from modelyard_serving.kinds.rerank import RerankKind
 from modelyard_serving.kinds.speech_recognition import SpeechRecognitionKind
 from modelyard_serving.kinds.tensor import TensorKind
@@ -13,7 +14,7 @@ from modelyard_serving.kinds.text_generation import TextGenerationKind
 from modelyard_serving.models.folder import ModelFiles
 
 KINDS: tuple[TaskKind, ...] = (
-    TensorKind(), EmbeddingsKind(), TextClassificationKind(), RerankKind(), ImageClassificationKind(),
+    TensorKind(), RecommendKind(), EmbeddingsKind(), TextClassificationKind(), RerankKind(), ImageClassificationKind(),
     SpeechRecognitionKind(), TextGenerationKind(),
 )  # fmt: skip
 """In the order in which they are asked; the first that serves a folder has it."""

@@ -10,11 +10,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 
 from modelyard_serving.contract import Task
 
-PROGRAM_TASKS = frozenset({Task.TENSOR, Task.IMAGE_CLASSIFICATION})
+PROGRAM_TASKS = frozenset({Task.TENSOR, Task.IMAGE_CLASSIFICATION, Task.RECOMMEND})
 """Tasks that can run a torch.export program; the others need a folder of transformers."""
 
 MAX_SIZE = 2**31 - 1
 ANY_SIZE = -1
+
+INPUT_OF_USERS, INPUT_OF_ITEMS, SCORES = "user", "items", "scores"
+"""The tensors of a recommender: it takes places of users or of items, and scores every item."""
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 
 
@@ -55,6 +59,7 @@ def _file(path: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name)]
+File = Annotated[str, AfterValidator(_file)]
 Dimension = Annotated[int | str, PlainValidator(_dimension)]
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
 
@@ -158,6 +163,18 @@ class Preprocessing(_Described):
     image: ImagePreprocessing
 
 
+class Recommendation(_Described):
+    """The files that say what the numbers of a recommender's program stand for. Ids are lines of UTF-8."""
+
+    items: File
+    """The ids of the items, in the order of their scores."""
+    users: File | None = None
+    """The ids of the users, in the order of the program's; None: the program takes items."""
+    seen: File | None = None
+    """A safetensors file with what each user has had: `offsets`, int64 (users + 1), and `items`, int64, their places.
+    Those of user u are `items[offsets[u]:offsets[u + 1]]`."""
+
+
 class Metric(_Described):
     """How good the model was found to be."""
 
@@ -188,16 +205,17 @@ class PackageDescription(_Described):
 
     format: Literal[1]
     task: Task
-    program: Annotated[str, AfterValidator(_file), Field(pattern=r"\.pt2$")] | None = None
+    program: Annotated[File, Field(pattern=r"\.pt2$")] | None = None
     """The file with a torch.export program; None: the folder is one of transformers."""
     signature: Signature | None = None
     preprocessing: Preprocessing | None = None
+    recommendation: Recommendation | None = None
     labels: Annotated[tuple[Text, ...], Field(max_length=100_000)] = ()
     metrics: Annotated[tuple[Metric, ...], Field(max_length=1000)] = ()
     provenance: Provenance = Provenance()
     licence: Text | None = None
     """An SPDX expression."""
-    files: dict[Annotated[str, AfterValidator(_file)], PackedFile] = {}
+    files: dict[File, PackedFile] = {}
 
     @model_validator(mode="after")
     def _fields_fit(self) -> Self:
@@ -220,3 +238,41 @@ class PackageDescription(_Described):
         if self.program not in self.files:
             raise ValueError(f"files: {self.program} is missing; `modelyard package` writes its size and checksum")
         return self
+
+    @model_validator(mode="after")
+    def _recommendation_fits(self) -> Self:
+        if self.task is not Task.RECOMMEND:
+            if self.recommendation is not None:
+                raise ValueError(f"recommendation: belongs to the task recommend, not to {self.task}; leave it out")
+            return self
+        if self.signature is None:
+            raise ValueError("program: the task recommend runs a torch.export program; name its .pt2 file")
+        if self.recommendation is None:
+            raise ValueError("recommendation: is missing; it names the files with the ids of items and users")
+        _check_recommender(self.signature, self.recommendation)
+        named = (self.recommendation.items, self.recommendation.users, self.recommendation.seen)
+        missing = next((name for name in named if name is not None and name not in self.files), None)
+        if missing is not None:
+            raise ValueError(f"files: {missing} of recommendation is missing; `modelyard package` writes its checksum")
+        return self
+
+
+def _check_recommender(signature: Signature, recommendation: Recommendation) -> None:
+    """A recommender takes user (batch) or items (batch, any) of int64, and gives scores (batch, items) of float32."""
+    given, computed = signature.inputs[0], signature.outputs[0]
+    dimensions = {INPUT_OF_USERS: 1, INPUT_OF_ITEMS: 2}.get(given.name)
+    fixed = any(size != ANY_SIZE and isinstance(size, int) for size in given.shape)
+    if len(signature.inputs) != 1 or len(given.shape) != dimensions or given.dtype is not DType.INT64 or fixed:
+        raise ValueError(
+            f"signature: a recommender has one input: {INPUT_OF_USERS}, int64 [batch], or {INPUT_OF_ITEMS}, int64 "
+            "[batch, history]"
+        )
+    scored = len(computed.shape) == 2 and isinstance(computed.shape[1], int) and computed.shape[1] != ANY_SIZE
+    if len(signature.outputs) != 1 or computed.name != SCORES or computed.dtype is not DType.FLOAT32 or not scored:
+        raise ValueError(f"signature: a recommender has one output: {SCORES}, float32 [batch, number of items]")
+    if signature.batch is None:
+        raise ValueError("signature: a recommender needs batch, the name of the first dimension of both tensors")
+    if (recommendation.users is not None) != (given.name == INPUT_OF_USERS):
+        raise ValueError(f"recommendation: users is needed where the input is {INPUT_OF_USERS}, and only there")
+    if recommendation.seen is not None and recommendation.users is None:
+        raise ValueError("recommendation: seen says what users have had, and this program knows no users; leave it out")
