@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from bench.text.peer import SERVER, own_environment
+
 from modelyard_serving.contract import ModelConfig, ReplicaConfig
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 1200.0
-"""vLLM compiles for minutes when it first sees a model, longer on a busy machine."""
+"""vLLM compiles when it first sees a model: 130 s of three minutes on two busy processors, more on busier ones."""
 MODEL = "bench/smollm2"
 VLLM_KV_GIB = 2
 """Keys and values of 32 answers take a tenth of it."""
@@ -41,7 +43,7 @@ def vllm(model: Path, log: Path, environment: Path) -> Iterator[str]:
     """
     port = _free_port()
     command = [
-        str(environment / "bin" / "python"), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model),
+        str(environment / "bin" / "python"), "-m", SERVER, "--model", str(model),
         "--served-model-name", MODEL, "--host", LOOPBACK, "--port", str(port), "--dtype", "bfloat16",
         "--max-model-len", "2048",
     ]  # fmt: skip
@@ -52,8 +54,7 @@ def vllm(model: Path, log: Path, environment: Path) -> Iterator[str]:
         "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1",
         "PATH": f"{environment / 'bin'}:{os.environ['PATH']}",
     }  # fmt: skip
-    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    with _process(command, own | settings, log, port):
+    with _process(command, own_environment() | settings, log, port):
         yield f"http://{LOOPBACK}:{port}/v1"
 
 

@@ -12,7 +12,7 @@ typedef struct team team;
 
 struct team {
     int threads;
-    atomic_int arrived, phase, next;
+    atomic_int arrived, phase, asleep, next;
     pthread_mutex_t lock;
     pthread_cond_t wake;
     unsigned long job; /* counts jobs; under `lock` */
