@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from tests.unit.reconcile.world import SERVICE, World
 
-from modelyard_operator.kube.client import MODEL_SERVICE
+from modelyard_operator.kube.client import MODEL_SERVICE, POD
 from modelyard_operator.observed.downloads import Download
 
 URI = "hf://acme/tiny"
@@ -67,6 +67,30 @@ async def test_nobody_is_asked_at_rest_or_of_a_claim(world: World) -> None:
         await world.turn()
     assert world.asked_for_downloads == []
     await downloading(world, "pvc://models/other")
+    assert world.asked_for_downloads == []
+
+
+async def test_nobody_is_asked_for_more_replicas_of_what_serves(world: World) -> None:
+    world.apply_service(URI)
+    await world.settle()
+    world.asked_for_downloads.clear()
+    world.loading = {URI}
+    world.apply_service(URI, replicas=2)
+    for _ in range(5):
+        await world.turn()
+    assert world.asked_for_downloads == []
+
+
+async def test_nobody_is_asked_while_it_is_to_prove_itself(world: World) -> None:
+    world.apply_service(URI)
+    for _ in range(20):
+        world.proof_failures = {f"{pod['status']['podIP']}:8000": "NaN" for pod in world.kube.all(POD)}
+        await world.turn()
+    assert world.conditions()["Degraded"] == ("True", "ProofFailed")
+    world.asked_for_downloads.clear()
+    world.now += timedelta(minutes=1)
+    for _ in range(5):
+        await world.turn()
     assert world.asked_for_downloads == []
 
 
