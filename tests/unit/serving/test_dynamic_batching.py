@@ -115,8 +115,10 @@ async def test_a_full_queue_refuses_and_takes_again_when_one_has_gone(engine: En
     with pytest.raises(QueueFull):
         engine.submit(_items(5))
     urgent = engine.submit(_items(6), urgent=True)
+    admitted = engine.submit(_items(6), admitted=True)
     jobs[0].cancel()
     urgent.cancel()
+    admitted.cancel()
     jobs[0] = engine.submit(_items(7))
     model.release()
     assert [await first, *[await job.result() for job in jobs]] == [[2], [14], [6], [8]]

@@ -20,6 +20,7 @@ from tests.unit.serving.tiny_whisper import RATE, encoded, tone, write_whisper
 from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from modelyard_serving.contract import EngineConfig, ModelConfig, Proof, ReplicaConfig, Task
+from modelyard_serving.engines.dynamic_batching import DynamicBatchingEngine
 from modelyard_serving.engines.speech.transcriber import Transcriber
 from modelyard_serving.engines.speech.window import Heard, Window
 from modelyard_serving.failure import StartFailure
@@ -258,7 +259,13 @@ async def test_what_has_begun_goes_on_and_what_comes_too_much_is_refused(
     """One place and none to wait: a long file keeps it through all its windows."""
     turn, first = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
-    computed = Transcriber.__call__
+    computed, submitted = Transcriber.__call__, DynamicBatchingEngine.submit
+    admitted = []
+
+    def submit(engine: Any, items: Any, **how: bool) -> Any:
+        job = submitted(engine, items, **how)
+        admitted.append(how["admitted"])
+        return job
 
     def held(self: Transcriber, windows: Sequence[Window]) -> list[Heard]:
         loop.call_soon_threadsafe(turn.set)
@@ -267,12 +274,14 @@ async def test_what_has_begun_goes_on_and_what_comes_too_much_is_refused(
 
     async with _serving(english, engine=EngineConfig(max_running=1, max_queued=0)) as client:
         monkeypatch.setattr(Transcriber, "__call__", held)
+        monkeypatch.setattr(DynamicBatchingEngine, "submit", submit)
         long = asyncio.ensure_future(_pieces(client, tone(7.9, seed=3)))
         await turn.wait()
         with pytest.raises(openai.RateLimitError, match="queue is full"):
             await _pieces(client, tone(0.5))
         first.set()
         assert len(await long) > 3
+    assert admitted[:3] == [False, True, True]
 
 
 async def test_files_are_refused_before_they_are_read_where_memory_ends(
