@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 from modelyard_serving.contract import ReplicaConfig, Task
 from modelyard_serving.engines.dynamic_batching import DynamicBatchingEngine, Item
 from modelyard_serving.http.image_classification import ImageClassificationEndpoints
+from modelyard_serving.http.open_inference import OpenInferenceEndpoints
 from modelyard_serving.kinds.picture_network import load_exported, load_transformers
 from modelyard_serving.models.folder import ModelFiles
 from modelyard_serving.service import Loaded
 from modelyard_serving.start import Start
 from modelyard_serving.tasks.image_classification import GivenPicture, ImageClassification
+from modelyard_serving.tasks.picture_tensors import PictureTensors
 from modelyard_serving.tasks.prepared import PreparingModel
 
 if TYPE_CHECKING:
@@ -50,4 +52,7 @@ class ImageClassificationKind:
         model = PreparingModel(engine, Item(some, 1), prepare)
         task = ImageClassification(model, labels=labels, activation=network.activation)
         facts = {"task": self.task, "labels": len(labels)}
-        return Loaded(model, lambda service: ImageClassificationEndpoints(service, task).routes, facts)
+        tensors = PictureTensors(task, len(labels))
+        return Loaded(model, lambda service: [
+            *ImageClassificationEndpoints(service, task).routes, *OpenInferenceEndpoints(service, tensors).routes,
+        ], facts)  # fmt: skip

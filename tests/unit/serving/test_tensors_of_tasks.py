@@ -1,5 +1,6 @@
-"""Tasks on texts by Triton's own client: the same numbers as by OpenAI's API."""
+"""Tasks on texts and pictures by Triton's own client: the same numbers as by OpenAI's API."""
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,15 @@ import pytest
 import tritonclient.http as triton
 from tests.unit.serving.served import served
 from tests.unit.serving.tiny_encoder import SIZE, write_encoder
+from tests.unit.serving.tiny_pictures import as_file, picture, write_resnet
 from tritonclient.utils import InferenceServerException
 
 MODEL = "team-a/tiny"
 TEXTS = ["the quick brown fox", "texts to many clients"]
 
 
-def _ask(address: str, texts: list[bytes]) -> Any:
-    given = triton.InferInput("text", [len(texts)], "BYTES")
+def _ask(address: str, texts: list[bytes], name: str = "text") -> Any:
+    given = triton.InferInput(name, [len(texts)], "BYTES")
     given.set_data_from_numpy(np.array(texts, dtype=object))
     with triton.InferenceServerClient(address) as client:
         return client.infer(MODEL, [given])
@@ -48,3 +50,19 @@ def test_classification(tmp_path: Path) -> None:
     scores = [[scored["score"] for scored in each["labels"]] for each in answer["data"]]
     assert [[label.decode() for label in row] for row in result.as_numpy("label")] == labels
     np.testing.assert_allclose(result.as_numpy("score"), scores, rtol=1e-5)
+
+
+def test_pictures(tmp_path: Path) -> None:
+    files = [as_file(picture(seed, 40, 50), "PNG") for seed in (1, 2)]
+    with served(write_resnet(tmp_path / "resnet")) as address:
+        result = _ask(address, files, "image")
+        body = {"model": MODEL, "input": [base64.b64encode(file).decode() for file in files], "top_k": 1000}
+        answer = httpx2.post(f"http://{address}/v1/classify", json=body).json()
+        with pytest.raises(InferenceServerException, match=r"inputs.image.1: "):
+            _ask(address, [files[0], b"no picture"], "image")
+        with pytest.raises(InferenceServerException, match=r"dimension 0 must be 1 to 32"):
+            _ask(address, [b""] * 33, "image")
+    labels = [[scored["label"] for scored in each["labels"]] for each in answer["data"]]
+    scores = [[scored["score"] for scored in each["labels"]] for each in answer["data"]]
+    assert [[label.decode() for label in row] for row in result.as_numpy("label")] == labels
+    np.testing.assert_allclose(result.as_numpy("score"), scores, rtol=1e-4)
