@@ -120,6 +120,11 @@ UNSAFE: list[tuple[str, Change, str]] = [
         _document(GRAPH, lambda graph: _node(graph).update(target="torch.ops.mine.op.default")),
         "target 'torch.ops.mine.op.default', which is not allowed",
     ),
+    (
+        "a key that is code",
+        _document(GRAPH, lambda graph: graph["graph_module"]["graph"]["tensor_values"].update({"x): exit(": {}})),
+        r"models/model.json has the name 'x\): exit\('",
+    ),
     ("a name that is code", _document(GRAPH, _rename), "which is none; export the program again|which is not allowed"),
     (
         "a class among arguments",
