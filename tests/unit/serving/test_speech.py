@@ -239,6 +239,21 @@ async def test_each_wrong_body_is_told(waiting: httpx2.AsyncClient, monkeypatch:
     assert (answer.status_code, "English only and cannot translate" in answer.text) == (400, True)
 
 
+async def test_a_body_without_end_is_left_where_it_is_too_large(waiting: httpx2.AsyncClient) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+        for sent in range(60):  # noqa: B007 - read below
+            yield bytes(2**20)
+
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    answer = await waiting.post("/v1/audio/transcriptions", content=endless(), headers=headers)
+    assert answer.status_code == 413
+    assert sent < 30
+
+
 async def test_the_platform_sees_what_it_does(waiting: httpx2.AsyncClient, log: Path) -> None:
     sent: dict[str, Any] = {"data": {"model": MODEL}, "files": {"file": ("a.wav", encoded(tone(1.25)))}}
     answer = await waiting.post("/v1/audio/transcriptions", **sent)
