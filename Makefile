@@ -89,8 +89,12 @@ cluster-down:  ## Stop it and leave nothing behind
 models: setup  ## Prepare SmolLM2-135M-Instruct, all-MiniLM-L6-v2, EfficientNet-lite0, Whisper tiny.en and a small GPT-2 in the cache
 	PYTHONPATH=hack $(PYTHON) -m models
 
+.PHONY: examples
+examples: setup  ## Train, measure and package the models of examples/ in the cache (NAMES="digits-dense" selects)
+	PYTHONPATH=hack:. $(PYTHON) -m examples $(NAMES)
+
 .PHONY: e2e
-e2e: setup models  ## The whole system on the one-node cluster (E2E="-k name" selects)
+e2e: setup models examples  ## The whole system on the one-node cluster (E2E="-k name" selects)
 	hack/cluster up
 	hack/cluster images
 	MODELYARD_E2E_MODELS=$${XDG_CACHE_HOME:-$$HOME/.cache}/modelyard/models \

@@ -9,7 +9,7 @@ from tests.contract.manifests import RIGHT, Manifest
 from tests.contract.wrong_manifests import WRONG, Wrong
 from tests.kubectl import Kubectl
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("**/*.yaml"))
 DRY_RUN = ("create", "--dry-run=server", "-f", "-")
 
 

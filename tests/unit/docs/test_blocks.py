@@ -39,7 +39,7 @@ def test_python_parses(block: str) -> None:
     ast.parse(re.sub(r"^ {3}", "", block, flags=re.M) if block.startswith("   ") else block)
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "examples").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "examples").glob("**/*.yaml")), ids=lambda path: path.name)
 def test_examples_are_right(path: Path) -> None:
     manifests = list(yaml.safe_load_all(path.read_text()))
     assert [

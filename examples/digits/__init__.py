@@ -1,0 +1,1 @@
+"""Digits on pictures: a dense, a convolutional and a residual network."""

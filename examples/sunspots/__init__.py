@@ -1,0 +1,1 @@
+"""How many sunspots the next years have, by an LSTM."""
