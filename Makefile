@@ -115,6 +115,11 @@ bench-speech: models  ## Whisper tiny.en on ten clips, beside transformers' pipe
 	PYTHONPATH=.:hack $(PYTHON) -m bench.speech --rounds $(or $(ROUNDS),3) \
 	  --model $${XDG_CACHE_HOME:-$$HOME/.cache}/modelyard/models/whisper-tiny
 
+.PHONY: bench-image
+bench-image: models  ## ResNet-50's and EfficientNet-lite0's pictures per second against LitServe's and FastAPI's: CLIENTS="1 8 32", ROUNDS=3
+	$(PYTHON) -m bench.image --efficientnet $${XDG_CACHE_HOME:-$$HOME/.cache}/modelyard/models/efficientnet-lite0 \
+	  --clients $(or $(CLIENTS),1 8 32) --rounds $(or $(ROUNDS),3)
+
 .PHONY: demo
 demo: models  ## Serve SmolLM2 on this machine and ask it a question; KEEP=1 leaves it up, PORT=8000
 	PYTHONPATH=hack $(PYTHON) hack/demo.py

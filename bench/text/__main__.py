@@ -10,9 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
+from bench.processes import replica
 from bench.text.load import NEW_TOKENS, PROMPT_TOKENS, Round, wave
 from bench.text.peer import vllm_environment
-from bench.text.servers import MODEL, replica, vllm
+from bench.text.servers import MODEL, vllm
 
 SIDES = ("ours", "vllm")
 WARM_UP = 1
@@ -66,7 +67,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="modelyard-bench-") as folder:
         logs = Path(folder)
         # Both are up all the time, but only one has work at a time: a server without requests takes no processor.
-        with vllm(options.model, logs / "vllm.log", peer) as theirs, replica(options.model, logs / "ours.log") as ours:
+        with (
+            vllm(options.model, logs / "vllm.log", peer) as theirs,
+            replica(options.model, MODEL, logs / "ours.log") as ours,
+        ):
             results = asyncio.run(measure({"ours": ours, "vllm": theirs}, options.clients, options.rounds))
     text, worst = report(results)
     options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Our replica alone under uvicorn, as a process: `python -m bench.text.replica PORT CONFIG`.
+"""Our replica alone under uvicorn, as a process: `python -m bench.replica PORT CONFIG`.
 
 Behind Ray Serve the same ASGI application runs in the same kind of server; the hop in front is the same for any engine.
 """
