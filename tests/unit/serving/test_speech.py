@@ -275,7 +275,7 @@ async def test_what_has_begun_goes_on_and_what_comes_too_much_is_refused(
     turn, first = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
     computed, submitted = Transcriber.__call__, DynamicBatchingEngine.submit
-    admitted = []
+    admitted: list[bool] = []
 
     def submit(engine: Any, items: Any, **how: bool) -> Any:
         job = submitted(engine, items, **how)
