@@ -17,6 +17,9 @@ from tests.unit.serving.served import served
 from tests.unit.serving.tiny_program import DTYPES, Digits, write_digits, write_types, write_weighted
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from modelyard_serving.http.tensor_data import check_shape
+from modelyard_serving.tasks.invalid import InvalidInput
+
 MODEL = "team-a/tiny"
 INFER = f"/v2/models/{MODEL}/infer"
 HEADER = "Inference-Header-Content-Length"
@@ -226,6 +229,7 @@ WRONG: list[tuple[str, bytes | tuple[bytes, str], str]] = [
     ("negative", _json(shape=[-1, 1, 28, 28]), r"inputs.image.shape: is \[-1, 1, 28, 28\]; sizes are from 0"),
     ("huge", _json(shape=[2**62, 2**62, 28, 28]), "inputs.image.shape: is .*; sizes are from 0, 32 at most"),
     ("hidden by zero", _json(shape=[2**62, 0], data=[]), "sizes are from 0, 32 at most, of 2147483648 values"),
+    ("hidden by zero, each small enough", _json(shape=[0, 2**31, 2**31, 2**31], data=[]), "sizes are from 0, 32 at most"),
     ("many dimensions", _json(shape=[1] * 100), "sizes are from 0, 32 at most"),
     ("shape of floats", _json(shape=[1.5]), "inputs.0.shape.0: Input should be a valid integer"),
     ("too few values", _json(data=[0.5]), r"inputs.image.data: has 1 values; the shape \[1, 1, 28, 28\] has 784"),
@@ -318,3 +322,12 @@ def test_a_request_leaves_a_line_and_its_numbers(tmp_path: Path, log: Path) -> N
     assert (line["status"], line["method"]) == (200, "POST")
     assert 'modelyard_requests_total{endpoint="v2.infer"' in metrics
     assert 'gen_ai_operation_name="v2.infer"' in metrics
+
+
+def test_a_shape_of_a_hundred_thousand_sizes_is_refused_before_they_are_multiplied() -> None:
+    class Untouched(list[int]):
+        def __iter__(self) -> Iterator[int]:
+            raise AssertionError("each product would be longer than the one before: hours for one request")
+
+    with pytest.raises(InvalidInput, match="sizes are from 0, 32 at most"):
+        check_shape("inputs.image", Untouched([999_999_999] * 100_000))

@@ -23,13 +23,14 @@ LENGTH = struct.Struct("<I")
 
 def check_shape(field: str, shape: Sequence[int]) -> int:
     """How many values a tensor of this shape has; raises `InvalidInput` where that is beyond all bounds."""
-    count = prod(shape)  # Python's integers do not overflow
-    if len(shape) > MAX_DIMENSIONS or any(size < 0 for size in shape) or max(count, *shape, 0) > MAX_ELEMENTS:
+    # Few of them before they are multiplied: a product of millions takes hours. Of those that are not 0, because numpy
+    # refuses an empty array too whose other sizes are too large together.
+    if len(shape) > MAX_DIMENSIONS or min(shape, default=0) < 0 or prod(filter(None, shape)) > MAX_ELEMENTS:
         message = (
-            f"is {list(shape)[:MAX_DIMENSIONS]}; sizes are from 0, {MAX_DIMENSIONS} at most, of {MAX_ELEMENTS} values"
+            f"is {list(shape[:MAX_DIMENSIONS])}; sizes are from 0, {MAX_DIMENSIONS} at most, of {MAX_ELEMENTS} values"
         )
         raise InvalidInput(f"{field}.shape", message)
-    return count
+    return prod(shape)
 
 
 def from_binary(field: str, datatype: Datatype, shape: Sequence[int], data: memoryview) -> Array:
