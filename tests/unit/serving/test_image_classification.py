@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import concurrent.futures
 import io
 import json
+import queue
 import struct
 import zlib
 from collections.abc import AsyncIterator
@@ -24,9 +26,9 @@ from transformers import ConvNextImageProcessorPil, MobileViTImageProcessorPil, 
 from modelyard_serving.contract import EngineConfig, ModelConfig, Proof, Task
 from modelyard_serving.failure import StartFailure
 from modelyard_serving.journal import Journal
-from modelyard_serving.models import picture_bounds
+from modelyard_serving.models import picture_bounds, picture_decoding
 from modelyard_serving.models.picture_bounds import BadPicture
-from modelyard_serving.models.picture_decoding import decode
+from modelyard_serving.models.picture_decoding import decode, decoded
 from modelyard_serving.models.picture_inputs import ProcessedPictures, SteppedPictures, inputs_of
 from modelyard_serving.replica import Replica
 
@@ -251,6 +253,26 @@ def test_every_kind_of_pixel_is_read_rightly() -> None:
     assert (_pixels(as_file(Image.new("RGBA", (3, 3), (9, 8, 7, 0)), "PNG")) == [9, 8, 7]).all()
     assert (_pixels(as_file(Image.new("LA", (3, 3), (9, 128)), "PNG")) == 9).all()
     assert (_pixels(as_file(Image.new("1", (1, 1), 1), "PNG")) == 255).all()
+
+
+def test_pictures_of_many_pixels_are_held_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    large, small = as_file(picture(1, 40, 20), "PNG"), as_file(picture(2, 20, 5), "PNG")
+    monkeypatch.setattr(picture_decoding, "ROOM", picture_decoding.Room(900))
+    held: queue.Queue[tuple[int, int]] = queue.Queue()
+
+    def hold(raw: bytes) -> None:
+        with decoded(raw) as one:
+            held.put(one.size)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        with decoded(large):
+            pool.submit(hold, small).result(timeout=60)  # there is room for it beside the large one
+            waiting = pool.submit(hold, large)
+            assert concurrent.futures.wait([waiting], timeout=0.05).not_done
+        waiting.result(timeout=60)
+    assert [held.get_nowait(), held.get_nowait()] == [(20, 5), (40, 20)]
+    with pytest.raises(BadPicture, match="is no jpeg, png or webp"), decoded(b"no picture"):
+        pass
 
 
 def test_a_phone_s_jpeg_with_more_pictures_is_its_first() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from modelyard_serving.models.picture_decoding import decode
+from modelyard_serving.models.picture_decoding import decoded
 from modelyard_serving.models.picture_steps import Exactly, PictureSteps, Scaling, Shortest
 
 Prepared = dict[str, Any]
@@ -36,7 +36,8 @@ class ProcessedPictures:
         self._processor = processor
 
     def prepare(self, raw: bytes) -> Prepared:
-        return self.process(decode(raw))
+        with decoded(raw) as picture:
+            return self.process(picture)
 
     def process(self, picture: Image.Image) -> Prepared:
         """What the processor makes of a picture in RGB."""
@@ -62,7 +63,8 @@ class SteppedPictures:
         self._offset = torch.tensor(scaling.mean) / std
 
     def prepare(self, raw: bytes) -> Prepared:
-        return {self._name: self.steps(decode(raw))}
+        with decoded(raw) as picture:
+            return {self._name: self.steps(picture)}
 
     def join(self, batch: Sequence[Prepared], device: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         pixels = torch.from_numpy(np.stack([each[self._name] for each in batch])).to(device)
