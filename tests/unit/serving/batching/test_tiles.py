@@ -150,6 +150,13 @@ def test_what_does_not_fit_into_tiles_is_computed_by_torch(changes: dict[str, An
 
 
 @needs_tiles
+@pytest.mark.parametrize("token", [-1, VOCABULARY])
+def test_a_token_that_the_model_has_not_is_refused_before_its_row_is_read(token: int) -> None:
+    with pytest.raises(IndexError, match=f"model's tokens are from 0 to {VOCABULARY - 1}"):
+        _Table(_tiled()[1], 1).step([(0, [1, token, 1], 0, 3)])
+
+
+@needs_tiles
 def test_blocks_that_do_not_hold_whole_tiles_are_refused() -> None:
     _, decoder = _tiled()
     sequence = Sequence([1], group=None)

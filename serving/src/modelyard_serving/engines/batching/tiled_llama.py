@@ -47,6 +47,7 @@ class TiledLlamaDecoder:
         self.kv = KVShape(
             len(base.layers), config.num_key_value_heads, first.head_dim, embedding.dtype, embedding.device
         )
+        self._tokens = len(embedding)
         self._rotary = base.rotary_emb
         self._angles = self._turns(FIRST_POSITIONS)
         self._kept: list[torch.Tensor] = []
@@ -76,6 +77,8 @@ class TiledLlamaDecoder:
             tokens.extend(chunk.sequence.tokens[chunk.start : stop])
             blocks.extend(chunk.sequence.blocks[: blocks_for(stop, memory.block_size)])
             longest = max(longest, stop)
+        if min(tokens) < 0 or max(tokens) >= self._tokens:  # some tokenizers have more of them than their model
+            raise IndexError(f"the model's tokens are from 0 to {self._tokens - 1}")
         if longest > len(self._angles[0]):
             self._angles = self._turns(max(longest, 2 * len(self._angles[0])))
         if len(chunks) > len(self._logits):
