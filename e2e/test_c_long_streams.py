@@ -88,13 +88,12 @@ def _drained(service: Service, load: Load) -> None:
     """`kubectl drain` of the service's workers, while the gateways are drained."""
     until("traffic", lambda: load.count > 3 * CLIENTS, within=60)
     workers, begun, count = _workers(service), time.monotonic(), load.count
-    before, gateways, node = _names(workers), _names(GATEWAYS), _node(service)
+    before, node = _names(workers), _node(service)
     with _drain(node, workers) as drain:
         until("the first evictions", lambda: _leaving(workers) and _leaving(GATEWAYS), within=60)
         # The cluster may have one node only.
         kubectl("uncordon", node)
         _ended_well(drain)
-    until("other gateways", lambda: not gateways & (_names(GATEWAYS) - _leaving(GATEWAYS)), within=120)
     assert not before & _names(workers)
     print(f"drained in {time.monotonic() - begun:.0f} s, {load.count - count} requests meanwhile")
     count = load.count
@@ -141,5 +140,5 @@ def _names(selector: str) -> set[str]:
     return {pod["metadata"]["name"] for pod in _pods(selector)}
 
 
-def _leaving(selector: str) -> set[str]:
-    return {pod["metadata"]["name"] for pod in _pods(selector) if "deletionTimestamp" in pod["metadata"]}
+def _leaving(selector: str) -> bool:
+    return any("deletionTimestamp" in pod["metadata"] for pod in _pods(selector))
