@@ -209,6 +209,9 @@ def test_each_failure_says_what_to_do(
         ("AWS_ACCESS_KEY_ID", "", "SourceDenied", "only one is set; set both, or neither"),
         ("AWS_SECRET_ACCESS_KEY", "", "SourceDenied", "only one is set; set both, or neither"),
         ("AWS_ENDPOINT_URL_S3", "store:9000", "SourceUnreachable", "begins with neither https:// nor http://"),
+        ("AWS_ENDPOINT_URL_S3", "http://", "SourceUnreachable", "has no host"),
+        ("AWS_ENDPOINT_URL_S3", "http://[bad", "SourceUnreachable", "has no host"),
+        ("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "perhaps", "SourceUnreachable", "variables AWS_* has a value"),
     ],
 )
 def test_variables_that_cannot_work_are_told(

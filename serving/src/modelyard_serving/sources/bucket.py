@@ -13,6 +13,7 @@ from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import httpx2
 import obstore
@@ -55,6 +56,13 @@ _CODE = re.compile(r"<Code>(\w+)</Code>")
 _CAUSE = re.compile(r"HTTP error: ([a-z ]+)")
 
 
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
 class Bucket:
     """`s3://<bucket>/<prefix>[@<version>]`."""
 
@@ -71,15 +79,25 @@ class Bucket:
         if self._anonymous:  # Or the library would look for credentials of the node.
             settings["skip_signature"] = True
         again: RetryConfig = {"max_retries": 0}  # That is up to who asks.
-        self._store = S3Store(
-            self._bucket, config=settings, client_options=_client_options(self._endpoint), retry_config=again
-        )
+        try:
+            self._store = S3Store(
+                self._bucket, config=settings, client_options=_client_options(self._endpoint), retry_config=again
+            )
+        except (BaseError, ValueError) as error:
+            raise self._failure(
+                FailureReason.SOURCE_UNREACHABLE,
+                "one of the variables AWS_* has a value that cannot be used (a switch is true or false); look at each",
+            ) from error
 
     def _check_variables(self) -> None:
         if self._endpoint and not self._endpoint.startswith(("https://", "http://")):
             raise self._failure(
                 FailureReason.SOURCE_UNREACHABLE,
                 f"the endpoint {self._endpoint} begins with neither https:// nor http://; put that before it",
+            )
+        if self._endpoint and not _host(self._endpoint):
+            raise self._failure(
+                FailureReason.SOURCE_UNREACHABLE, f"the endpoint {self._endpoint} has no host after its //"
             )
         key, secret = _CREDENTIALS[0]
         if bool(os.environ.get(key)) != bool(os.environ.get(secret)):

@@ -22,6 +22,8 @@ BLOCK = 16
 PROMPTS = st.lists(st.integers(0, VOCABULARY - 1), min_size=2, max_size=CONTEXT - 1)
 needs_tiles = pytest.mark.skipif(library() is None, reason="no processor tiles here, or `make setup` had no compiler")
 
+HALF_TURNED = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}
+
 
 def _tiled(family: str = "llama", **changes: Any) -> tuple[Any, TiledLlamaDecoder]:
     model = tiny_model(family, **({"heads": 2, "kv_heads": 1, "size": 32} | changes)).to(torch.bfloat16)
@@ -140,6 +142,7 @@ def test_positions_beyond_the_first_are_turned_as_the_model_does(monkeypatch: py
         ({"heads": 17, "kv_heads": 1, "size": 32}, "17 for one of keys"),
         ({"hidden_act": "gelu"}, "activation is gelu"),
         ({"mlp_bias": True}, "biases"),
+        ({"rope_parameters": HALF_TURNED}, "a part of each head"),
     ],
 )
 def test_what_does_not_fit_into_tiles_is_computed_by_torch(changes: dict[str, Any], cause: str) -> None:

@@ -40,7 +40,8 @@ class TiledLlamaDecoder:
         engine = self._library.engine_open(torch.get_num_threads())
         require(bool(engine), "the kernel lends no tiles to this process")
         self._engine = engine
-        weakref.finalize(self, self._library.engine_close, engine)
+        # Not at the process's end: a thread may be computing then.
+        weakref.finalize(self, self._library.engine_close, engine).atexit = False
         config, base = model.config, model.model
         first = base.layers[0].self_attn
         embedding = base.embed_tokens.weight
@@ -50,6 +51,7 @@ class TiledLlamaDecoder:
         self._tokens = len(embedding)
         self._rotary = base.rotary_emb
         self._angles = self._turns(FIRST_POSITIONS)
+        require(2 * self._angles[0].shape[1] == first.head_dim, "positions turn a part of each head only")
         self._kept: list[torch.Tensor] = []
         self._packed = PackedWeights(_numbers(model, self._library.matrix_packed))
         self._layers = (LayerFields * len(base.layers))()
