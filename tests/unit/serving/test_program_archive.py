@@ -169,6 +169,15 @@ def test_nothing_that_would_run_is_loaded(whole: Path, tmp_path: Path, change: C
         check_archive(_rewrite(whole / PROGRAM, change, tmp_path / PROGRAM))
 
 
+def test_numbers_without_end_are_numbers(tmp_path: Path) -> None:
+    class Masked(torch.nn.Module):
+        def forward(self, scores: torch.Tensor) -> torch.Tensor:
+            return scores.masked_fill(scores < 0, float("-inf")).nan_to_num(posinf=float("inf"))
+
+    torch.export.save(torch.export.export(Masked(), (torch.ones(2),)), tmp_path / "masked.pt2")
+    check_archive(tmp_path / "masked.pt2")
+
+
 def test_a_whole_program_passes_also_when_it_is_packed_anew(whole: Path, tmp_path: Path) -> None:
     check_archive(_rewrite(whole / PROGRAM, lambda entries: None, tmp_path / PROGRAM))
 

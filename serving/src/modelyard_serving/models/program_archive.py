@@ -185,7 +185,14 @@ def _are_plain(trees: list[Any]) -> bool:
     return True
 
 
+def _is_float(text: str) -> bool:
+    """What JSON has no number for (torch._export.serde.serialize.EnumEncoder)."""
+    return text in ("Infinity", "-Infinity", "NaN")
+
+
 _CHECKS: dict[str, Callable[[str], bool]] = {
+    "as_float": _is_float,
+    "as_floats": _is_float,
     "target": _is_target,
     "as_operator": _is_target,
     "expr_str": _is_expression,
